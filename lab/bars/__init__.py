@@ -1,0 +1,1 @@
+"""Timeframes, market calendars, resampling and gaps."""

@@ -1,0 +1,1 @@
+"""What deciders decided, captured so that it can be audited."""

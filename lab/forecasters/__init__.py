@@ -1,0 +1,1 @@
+"""One forecasting contract and the models behind it."""

@@ -1,0 +1,1 @@
+"""Proper scores of settled forecasts."""

@@ -1,0 +1,122 @@
+"""The one clock that flows, expiries, cooldowns and streaks read.
+
+Order: an explicit moment (`--now`), `ALPHALAKE_NOW`, the date that a demo froze into
+the root's `clock.json`, wall time. Cache ages, timeouts and polling never use this
+clock: they are monotonic.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+import fsspec
+
+from lakehouse.errors import InputError
+
+ClockSource = Literal["argument", "environment", "demo", "wall"]
+CLOCK_FILE = "clock.json"
+
+
+def parse_moment(text: str, *, what: str = "time") -> datetime:
+    """Parse an ISO 8601 moment; without an offset it is UTC.
+
+    Raises
+    ------
+    InputError
+        If `text` is not ISO 8601.
+    """
+    try:
+        moment = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
+    except ValueError as error:
+        raise InputError(
+            f"{what}: {text!r} is not an ISO 8601 time, e.g. 2022-03-04T21:00:00Z"
+        ) from error
+    return (
+        moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Clock time, frozen or running.
+
+    Attributes
+    ----------
+    frozen : datetime or None
+        The moment it stands at, UTC; None runs with the wall clock.
+    source : str
+        Where the moment came from. `demo` holds back rows beyond it.
+    """
+
+    frozen: datetime | None = None
+    source: ClockSource = "wall"
+
+    def now(self) -> datetime:
+        """Return the present moment, UTC."""
+        return self.frozen if self.frozen is not None else datetime.now(UTC)
+
+    @property
+    def is_demo(self) -> bool:
+        """Whether the root's demo date stands in for the present."""
+        return self.source == "demo"
+
+
+def resolve_clock(
+    root: str,
+    *,
+    now: str | None = None,
+    storage_options: dict[str, str] | None = None,
+) -> Clock:
+    """Find the clock that holds for `root`.
+
+    Parameters
+    ----------
+    root : str
+        Local path or `s3://bucket/prefix`.
+    now : str, optional
+        Value of `--now`.
+    storage_options : dict of str to str, optional
+        fsspec options for a remote root.
+
+    Raises
+    ------
+    InputError
+        If a given time or `clock.json` cannot be parsed.
+    """
+    if now is not None:
+        return Clock(parse_moment(now, what="--now"), "argument")
+    if text := os.environ.get("ALPHALAKE_NOW"):
+        return Clock(parse_moment(text, what="ALPHALAKE_NOW"), "environment")
+    path = f"{root.rstrip('/')}/{CLOCK_FILE}"
+    try:
+        with fsspec.open(path, "r", **(storage_options or {})) as file:
+            text = json.load(file)["now"]
+    except FileNotFoundError:
+        return Clock()
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path}: not a clock file, expected {{'now': TIME}}"
+        ) from error
+    return Clock(parse_moment(text, what=path), "demo")
+
+
+def freeze_clock(
+    root: str, moment: datetime, *, storage_options: dict[str, str] | None = None
+) -> None:
+    """Make `moment` the present of `root` until it is thawed."""
+    path = f"{root.rstrip('/')}/{CLOCK_FILE}"
+    with fsspec.open(path, "w", auto_mkdir=True, **(storage_options or {})) as file:
+        json.dump({"now": moment.astimezone(UTC).isoformat()}, file)
+
+
+def thaw_clock(root: str, *, storage_options: dict[str, str] | None = None) -> bool:
+    """Let time run again; return whether it had been frozen."""
+    filesystem, path = fsspec.core.url_to_fs(
+        f"{root.rstrip('/')}/{CLOCK_FILE}", **(storage_options or {})
+    )
+    if not filesystem.exists(path):
+        return False
+    filesystem.rm(path)
+    return True

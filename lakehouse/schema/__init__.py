@@ -1,0 +1,1 @@
+"""Table declarations only: columns, units, ranges and keys. No IO."""

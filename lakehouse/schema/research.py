@@ -1,0 +1,156 @@
+"""Sleeve returns, walk-forward snapshots, the trial ledger and gate verdicts."""
+
+from lakehouse.schema._columns import (
+    KNOWN_TS,
+    RUN_ID,
+    TIMEFRAME,
+    choice,
+    count,
+    flag,
+    number,
+    text,
+    when,
+)
+from lakehouse.schema._spec import FLOAT, TEXT, ColumnSpec, TableSpec, ViewSpec, pa
+
+SLEEVE_ID = text("sleeve_id", "Sleeve; `phase37` is the locked baseline.")
+SLIPPAGE = ColumnSpec(
+    "slippage_bps", FLOAT, "Assumed slippage a unit of turnover.", "bps", minimum=0
+)
+
+SLEEVE_RETURNS = TableSpec(
+    name="sleeve_returns",
+    description="One sleeve's return on one day at one slippage.",
+    columns=(
+        SLEEVE_ID,
+        TIMEFRAME,
+        when("ts", "Day; hourly sleeves are added up to days."),
+        SLIPPAGE,
+        number("return_gross", "Return before costs."),
+        number("return_net", "Return after costs."),
+        number("turnover", "Sum of absolute weight changes.", minimum=0),
+        count("window", "Walk-forward window, from 0."),
+        choice("phase", "Which part of the window.", ("train", "test")),
+        KNOWN_TS,
+        RUN_ID,
+    ),
+    key=("run_id", "sleeve_id", "timeframe", "slippage_bps", "ts"),
+    sort_by=("run_id", "sleeve_id", "timeframe", "slippage_bps", "ts"),
+    views=(
+        ViewSpec(
+            "sleeve_returns_v1",
+            "Out-of-sample rows of the newest completed walk-forward run.",
+            """
+            SELECT * FROM sleeve_returns
+            WHERE phase = 'test' AND run_id = (
+                SELECT arg_max(run_id, finished_at) FROM runs
+                WHERE flow = 'walk-forward' AND status = 'completed')
+            """,
+        ),
+    ),
+)
+
+WF_SNAPSHOTS = TableSpec(
+    name="wf_snapshots",
+    description="One sleeve, window and slippage of one walk-forward run.",
+    columns=(
+        RUN_ID,
+        SLEEVE_ID,
+        TIMEFRAME,
+        count("window", "Window, from 0."),
+        SLIPPAGE,
+        when("train_start", "First bar of the train span."),
+        when("test_start", "First bar of the test span."),
+        when("test_end", "Last bar of the test span."),
+        number("sharpe", "Annualised net Sharpe of the test span.", is_nullable=True),
+        number("return_net", "Net return of the test span."),
+        number("max_drawdown", "Largest peak-to-trough loss.", minimum=0),
+        count("trades", "Position changes."),
+        number("baseline_ratio", "Sharpe over the baseline's.", is_nullable=True),
+        text("parameters", "JSON: parameters chosen inside the train span."),
+        KNOWN_TS,
+    ),
+    key=("run_id", "sleeve_id", "timeframe", "window", "slippage_bps"),
+    sort_by=("run_id", "sleeve_id", "timeframe", "window", "slippage_bps"),
+)
+
+TRIALS = TableSpec(
+    name="trials",
+    description="One configuration on one span, whoever tried it and however it did.",
+    columns=(
+        text("trial_id", "Hash of family, configuration and span."),
+        text("family", "Universe, timeframe and span, hashed."),
+        text("origin", "walkforward, evolution, tune, notebook, ..."),
+        text("configuration", "JSON of the sleeve and its parameters."),
+        when("span_start", "First day."),
+        when("span_end", "Last day."),
+        number(
+            "sharpe", "Daily, not annualised; null when constant.", is_nullable=True
+        ),
+        number("skewness", "Of daily net returns.", is_nullable=True),
+        number("kurtosis", "Non-excess, of daily net returns.", is_nullable=True),
+        count("n_obs", "Days."),
+        when("tried_at", "Clock time."),
+        RUN_ID,
+    ),
+    key=("trial_id",),
+    sort_by=("family", "tried_at"),
+    is_append_only=True,
+)
+
+TRIAL_RETURNS = TableSpec(
+    name="trial_returns",
+    description="A trial's daily net returns on its family's calendar.",
+    columns=(
+        text("trial_id", "See `trials`."),
+        text("family", "See `trials`."),
+        ColumnSpec(
+            "returns", pa.list_(pa.float32()), "One a day of the family calendar."
+        ),
+    ),
+    key=("trial_id",),
+    sort_by=("family", "trial_id"),
+    is_append_only=True,
+)
+
+GATE_VERDICTS = TableSpec(
+    name="gate_verdicts",
+    description="One gate's verdict on one subject, with everything that decided it.",
+    columns=(
+        text("verdict_id", "Hash of subject, gate, inputs and thresholds."),
+        text("subject", "Sleeve, model or artefact."),
+        text("gate", "dsr, reality_check, pbo, shadow_days, ..."),
+        text("inputs", "JSON."),
+        text("thresholds", "JSON."),
+        text("distances", "JSON: how far from passing, and what would change it."),
+        flag("is_passed", "The verdict."),
+        when("decided_at", "Clock time."),
+        RUN_ID,
+    ),
+    key=("verdict_id",),
+    sort_by=("subject", "gate", "decided_at"),
+    is_append_only=True,
+)
+
+REGIMES = TableSpec(
+    name="regimes",
+    description="A filtered market-regime call.",
+    columns=(
+        when("ts", "Bar of the call."),
+        ColumnSpec(
+            "regime",
+            TEXT,
+            "Most likely state.",
+            allowed=("calm", "normal", "turbulent"),
+        ),
+        number("p_calm", "Filtered probability.", minimum=0, maximum=1),
+        number("p_normal", "Filtered probability.", minimum=0, maximum=1),
+        number("p_turbulent", "Filtered probability.", minimum=0, maximum=1),
+        KNOWN_TS,
+        RUN_ID,
+    ),
+    key=("ts",),
+    sort_by=("ts",),
+)
+
+TABLES = (SLEEVE_RETURNS, WF_SNAPSHOTS, TRIALS, TRIAL_RETURNS, GATE_VERDICTS, REGIMES)

@@ -1,0 +1,1 @@
+"""Signed artefacts: manifests, roles and keys, publishing, verification."""

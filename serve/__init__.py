@@ -1,0 +1,1 @@
+"""The gateway: serves verified artefacts from memory; it writes nothing but its state folder."""
