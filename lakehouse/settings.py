@@ -17,7 +17,9 @@ class LakehouseSettings(BaseSettings):
     root: str = Field(
         "./.alphalake", description="Lake root: a folder or s3://bucket/prefix."
     )
-    keys: Path = Field(Path("./.alphalake-keys"), description="Key folder, mode 0700.")
+    keys: Path = Field(
+        default=Path("./.alphalake-keys"), description="Key folder, mode 0700."
+    )
     state: Path = Field(
         Path("./.alphalake-gateway"), description="The gateway's own folder."
     )

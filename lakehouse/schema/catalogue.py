@@ -1,5 +1,6 @@
 """All declared tables by name."""
 
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
@@ -14,7 +15,7 @@ from lakehouse.schema import (
 )
 from lakehouse.schema._spec import TableSpec
 
-TABLES: Final = MappingProxyType(
+TABLES: Final[Mapping[str, TableSpec]] = MappingProxyType(
     {
         spec.name: spec
         for module in (market, forecasts, research, lifecycle, telemetry, artefacts)

@@ -7,7 +7,6 @@ from lakehouse.schema._columns import (
     RUN_ID,
     SYMBOL,
     TIMEFRAME,
-    count,
     flag,
     number,
     text,

@@ -1,5 +1,7 @@
 """Sleeve returns, walk-forward snapshots, the trial ledger and gate verdicts."""
 
+import pyarrow as pa
+
 from lakehouse.schema._columns import (
     KNOWN_TS,
     RUN_ID,
@@ -11,7 +13,7 @@ from lakehouse.schema._columns import (
     text,
     when,
 )
-from lakehouse.schema._spec import FLOAT, TEXT, ColumnSpec, TableSpec, ViewSpec, pa
+from lakehouse.schema._spec import FLOAT, TEXT, ColumnSpec, TableSpec, ViewSpec
 
 SLEEVE_ID = text("sleeve_id", "Sleeve; `phase37` is the locked baseline.")
 SLIPPAGE = ColumnSpec(
