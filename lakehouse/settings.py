@@ -15,16 +15,16 @@ class LakehouseSettings(BaseSettings):
     )
 
     root: str = Field(
-        "./.alphalake", description="Lake root: a folder or s3://bucket/prefix."
+        default="./.alphalake", description="Lake root: a folder or s3://bucket/prefix."
     )
     keys: Path = Field(
         default=Path("./.alphalake-keys"), description="Key folder, mode 0700."
     )
     state: Path = Field(
-        Path("./.alphalake-gateway"), description="The gateway's own folder."
+        default=Path("./.alphalake-gateway"), description="The gateway's own folder."
     )
     max_commit_retries: int = Field(
-        50, ge=1, description="Attempts against busy writers."
+        default=50, ge=1, description="Attempts against busy writers."
     )
 
 
