@@ -1,0 +1,16 @@
+# The lab: flows, CLI and the process worker of pool `lab`.
+FROM python:3.11-slim-bookworm
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends git libgomp1 \
+ && rm -rf /var/lib/apt/lists/*
+WORKDIR /opt/alphalake
+COPY pyproject.toml constraints.txt README.md LICENSE prefect.yaml ./
+COPY lakehouse lakehouse
+COPY lab lab
+COPY flows flows
+COPY serve serve
+RUN pip install --no-cache-dir -c constraints.txt '.[research,flows]' \
+ && useradd --create-home lab
+USER lab
+ENV PREFECT_SERVER_ANALYTICS_ENABLED=false PREFECT_FLOWS_HEARTBEAT_FREQUENCY=30
+CMD ["prefect", "worker", "start", "--pool", "lab"]
