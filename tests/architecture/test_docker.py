@@ -39,7 +39,8 @@ def test_dockerfile_is_short_pinned_and_not_root(path: Path):
     assert len(steps) <= 20
     assert {name for name, _ in steps} <= INSTRUCTIONS
     images = [image for name, image in steps if name == "FROM"]
-    assert images and all(":" in image or image.startswith("${") for image in images)
+    assert images
+    assert all(":" in image or image.startswith("${") for image in images)
     if path.name != "worker.Dockerfile":
         assert "USER" in {name for name, _ in steps}, "runs as root"
     for name, arguments in steps:
@@ -63,4 +64,5 @@ def test_compose_has_postgres_behind_prefect_and_a_read_only_gateway():
     published = [
         port for service in services.values() for port in service.get("ports", [])
     ]
-    assert published and all(port.startswith("127.0.0.1:") for port in published)
+    assert published
+    assert all(port.startswith("127.0.0.1:") for port in published)
