@@ -6,10 +6,10 @@ import { plotCalibration, plotCoverage, plotSkill, showEmpty } from "/static/plo
 const at = (id) => document.getElementById(id);
 const pickers = { timeframe: at("timeframe"), horizon: at("horizon"), symbol: at("symbol") };
 const COLUMNS = [
-  ["symbol", "Symbol"], ["model_name", "Model"], ["horizon", "Horizon"], ["n_in_skill", "Settled"],
+  ["symbol", "Symbol"], ["model_name", "Model"], ["horizon", "Horizon"], ["n_in_skill", "Judged"],
   ["coverage_80", "In band", formatPercent], ["hit_rate", "Right side", formatPercent],
-  ["crps", "CRPS", short], ["mase", "MASE", short], ["skill_crps", "Skill (CRPS)", formatPercent],
-  ["skill_mae", "Skill (MAE)", formatPercent], ["sharpe", "Sharpe", short],
+  ["crps", "CRPS", short], ["mase", "MASE", short], ["skill_mae", "Skill", formatPercent],
+  ["skill_crps", "Skill of the band", formatPercent], ["sharpe", "Sharpe", short],
 ];
 let scores = [];
 let order = { column: "symbol", sign: 1 };
@@ -54,7 +54,7 @@ function drawCoverage(models) {
 
 function drawSkill(models) {
   const rows = chosen();
-  const series = models.map((name) => ({ name, bySymbol: new Map(rows.filter((row) => row.model_name === name && row.skill_crps !== null).map((row) => [row.symbol, row.skill_crps])) }));
+  const series = models.map((name) => ({ name, bySymbol: new Map(rows.filter((row) => row.model_name === name && row.skill_mae !== null).map((row) => [row.symbol, row.skill_mae])) }));
   plotSkill(at("skill"), unique(rows, "symbol").sort(), series);
 }
 
@@ -100,9 +100,9 @@ function say(models) {
   const words = models.map((name) => {
     const rows = chosen().filter((row) => row.model_name === name);
     const n = rows.reduce((sum, row) => sum + row.n_in_skill, 0);
-    const skill = mean(rows, "skill_crps");
-    const verdict = skill === null ? "not judged" : skill > 0 ? `${formatPercent(skill)} better than persistence` : "no skill";
-    return `${name}: ${n} settled, ${formatPercent(mean(rows, "coverage_80"))} in the 80 % band, ${verdict}`;
+    const skill = mean(rows, "skill_mae");
+    const verdict = skill === null ? "skill not judged" : skill > 0 ? `median ${formatPercent(skill)} closer than persistence` : "no skill against persistence";
+    return `${name}: ${n} judged, ${formatPercent(mean(rows, "coverage_80"))} in the 80 % band, ${verdict}`;
   });
   at("lead").textContent = words.join(". ") || "No settled forecasts yet.";
 }

@@ -57,6 +57,7 @@ function traces(svg, series, x, y, shape) {
   nameTraces(svg, labels);
 }
 
+const tenth = (value) => `${(100 * value).toFixed(1)} %`;
 const percent = (value) => `${Math.round(100 * value)} %`;
 
 export function showEmpty(container, text) {
@@ -88,27 +89,30 @@ export function plotCoverage(container, series, horizons) {
 }
 
 export function plotSkill(container, symbols, series) {
-  const height = MARGIN.top + MARGIN.bottom + Math.max(3, symbols.length) * 26;
+  const top = MARGIN.top + 22;
+  const step = Math.max(26, Math.min(60, (HEIGHT - top - MARGIN.bottom) / symbols.length));
+  const height = Math.max(HEIGHT, top + MARGIN.bottom + symbols.length * step);
   const values = series.flatMap(({ bySymbol }) => symbols.map((symbol) => bySymbol.get(symbol)).filter((value) => value !== undefined && value !== null));
   if (!values.length) { showEmpty(container, "Not enough settled forecasts"); return; }
-  const low = Math.min(-0.05, ...values);
-  const high = Math.max(0.05, ...values);
+  const low = Math.min(-0.02, ...values);
+  const high = Math.max(0.02, ...values);
   const words = series.map(({ name, bySymbol }) => `${name}: ${symbols.filter((symbol) => bySymbol.get(symbol) > 0).length} of ${symbols.length} symbols above zero`);
   const svg = frame(container, `Skill against persistence. ${words.join("; ")}`, height);
-  const x = scale([low, high], [MARGIN.left + 24, WIDTH - MARGIN.right]);
-  svg.append(node("line", { class: "guide", x1: x(0), x2: x(0), y1: MARGIN.top, y2: height - MARGIN.bottom }));
+  const x = scale([low, high], [MARGIN.left + 44, WIDTH - 24]);
+  svg.append(node("line", { class: "guide", x1: x(0), x2: x(0), y1: top, y2: height - MARGIN.bottom }));
   svg.append(node("text", { x: x(0), y: height - 14, "text-anchor": "middle" }, "0: no skill"));
-  svg.append(node("text", { x: x(high), y: height - 14, "text-anchor": "end" }, percent(high)));
+  for (const end of [low, high]) if (Math.abs(x(end) - x(0)) > 70) svg.append(node("text", { x: x(end), y: height - 14, "text-anchor": "middle" }, tenth(end)));
   symbols.forEach((symbol, row) => {
-    const cy = MARGIN.top + 13 + row * 26;
-    svg.append(node("text", { x: MARGIN.left + 18, y: cy + 4, "text-anchor": "end" }, symbol));
+    const cy = top + (row + 0.5) * step;
+    svg.append(node("line", { class: "axis", x1: MARGIN.left + 44, x2: WIDTH - 24, y1: cy, y2: cy }));
+    svg.append(node("text", { x: MARGIN.left + 32, y: cy + 4, "text-anchor": "end" }, symbol));
     series.forEach(({ name, bySymbol }, index) => {
       const value = bySymbol.get(symbol);
       if (value === undefined || value === null) return;
       const mark = node("circle", { class: `mark m${index % 5}`, cx: x(value), cy, r: 5 });
-      mark.append(node("title", {}, `${symbol}, ${name}: ${percent(value)}`));
+      mark.append(node("title", {}, `${symbol}, ${name}: ${tenth(value)}`));
       svg.append(mark);
     });
   });
-  nameTraces(svg, series.map(({ name }, index) => ({ text: name, index, y: MARGIN.top + 14 + index * 16 })));
+  series.forEach(({ name }, index) => svg.append(node("text", { class: `name m${index % 5}`, x: MARGIN.left + 44 + index * 80, y: MARGIN.top + 4 }, `● ${name}`)));
 }
