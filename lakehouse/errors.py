@@ -50,6 +50,14 @@ class StoreUnsafeError(RefusedError):
     """An object store without conditional put: commits could be lost."""
 
 
+class UnsupportedTableError(InputError):
+    """A Delta table written with features that a plain file reader misreads."""
+
+
+class StoreError(LakehouseError):
+    """The root cannot be read or written: disk, permissions, network."""
+
+
 class CommitConflictError(LakehouseError):
     """Another writer kept winning; nothing was written."""
 

@@ -83,10 +83,21 @@ class ViewSpec:
 
 @dataclass(frozen=True, slots=True)
 class LatestSpec:
-    """Which rows are "newest": per `key`, the row that is last by `order`."""
+    """Which rows are "newest": per `key`, the row that is last by `order`.
+
+    Attributes
+    ----------
+    key : tuple of str
+        One newest row is kept per value of these.
+    order : tuple of str
+        The last row by these is the newest.
+    exclude : tuple of str
+        Bulky columns that the kept rows leave out; read them from the table itself.
+    """
 
     key: tuple[str, ...]
     order: tuple[str, ...]
+    exclude: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +122,12 @@ class TableSpec:
         Views over this table.
     is_append_only : bool
         Whether stored rows may never change (ledgers and hash chains).
+    time : str or None
+        Timestamp column that is a function of the key (rows with equal keys have
+        equal times): files are cut by it and look-ups of stored keys pruned by it.
+    provenance : tuple of str
+        Columns that say who wrote a row, when and from what. They are not part of
+        its content: a row that differs from the stored one in these only is equal.
     """
 
     name: str
@@ -121,13 +138,17 @@ class TableSpec:
     latest: LatestSpec | None = None
     views: tuple[ViewSpec, ...] = ()
     is_append_only: bool = False
+    time: str | None = None
+    provenance: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a declaration that names a column it does not have."""
         names = {column.name for column in self.columns}
-        used = set(self.key) | set(self.sort_by)
+        used = set(self.key) | set(self.sort_by) | set(self.provenance)
+        if self.time is not None:
+            used.add(self.time)
         if self.latest is not None:
-            used |= set(self.latest.key) | set(self.latest.order)
+            used |= {*self.latest.key, *self.latest.order, *self.latest.exclude}
         if missing := sorted(used - names):
             raise ValueError(f"table {self.name}: no such column: {', '.join(missing)}")
 

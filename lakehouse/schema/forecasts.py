@@ -69,8 +69,12 @@ ML_PREDICTIONS = TableSpec(
     ),
     key=("prediction_id",),
     sort_by=("timeframe", "model_name", "symbol", "as_of"),
+    time="as_of",
+    provenance=("generated_at", "run_id"),
     latest=LatestSpec(
-        key=("symbol", "timeframe", "model_name"), order=("as_of", "generated_at")
+        key=("symbol", "timeframe", "model_name"),
+        order=("as_of", "generated_at"),
+        exclude=("samples",),
     ),
 )
 
@@ -180,6 +184,8 @@ PREDICTION_SCORES = TableSpec(
     ),
     key=("prediction_id", "horizon"),
     sort_by=("timeframe", "model_name", "symbol", "as_of", "horizon"),
+    time="as_of",
+    provenance=("scored_at", "run_id"),
     views=(
         ViewSpec(
             "signal_performance",

@@ -106,6 +106,7 @@ BOT_ORDERS = TableSpec(
     ),
     key=("order_id",),
     sort_by=("entry_ts", "symbol"),
+    time="entry_ts",
 )
 
 BOT_SHADOW_DECISIONS = TableSpec(
@@ -150,6 +151,7 @@ SIGNAL_CALIBRATION = TableSpec(
     ),
     key=("signal", "week", "origin"),
     sort_by=("signal", "week"),
+    time="week",
 )
 
 MODEL_VERSIONS = TableSpec(
@@ -223,6 +225,7 @@ DRIFT_REPORTS = TableSpec(
     ),
     key=("model_name", "window_end", "feature"),
     sort_by=("model_name", "window_end", "feature"),
+    time="window_end",
 )
 
 RETRAIN_REQUESTS = TableSpec(

@@ -59,6 +59,7 @@ INSTRUMENTS = TableSpec(
     ),
     key=("symbol",),
     sort_by=("symbol",),
+    provenance=("source", "updated_at"),
 )
 
 OHLCV = TableSpec(
@@ -83,6 +84,8 @@ OHLCV = TableSpec(
     ),
     key=("symbol", "timeframe", "ts"),
     sort_by=("timeframe", "symbol", "ts"),
+    time="ts",
+    provenance=("source", "ingested_at", "flags"),
     latest=LatestSpec(key=("symbol", "timeframe"), order=("ts",)),
     views=(
         ViewSpec(
@@ -114,6 +117,7 @@ QUARANTINE = TableSpec(
     ),
     key=("source", "row_number", "row_hash"),
     sort_by=("source", "row_number"),
+    provenance=("quarantined_at", "run_id"),
 )
 
 ECONOMIC_CALENDAR = TableSpec(
@@ -158,6 +162,8 @@ ECONOMIC_CALENDAR = TableSpec(
     ),
     key=("event_id",),
     sort_by=("ts", "currency"),
+    time="ts",
+    provenance=("source", "ingested_at"),
 )
 
 TABLES = (INSTRUMENTS, OHLCV, QUARANTINE, ECONOMIC_CALENDAR)

@@ -38,6 +38,7 @@ SLEEVE_RETURNS = TableSpec(
     ),
     key=("run_id", "sleeve_id", "timeframe", "slippage_bps", "ts"),
     sort_by=("run_id", "sleeve_id", "timeframe", "slippage_bps", "ts"),
+    time="ts",
     views=(
         ViewSpec(
             "sleeve_returns_v1",
@@ -153,6 +154,8 @@ REGIMES = TableSpec(
     ),
     key=("ts",),
     sort_by=("ts",),
+    time="ts",
+    provenance=("run_id",),
 )
 
 TABLES = (SLEEVE_RETURNS, WF_SNAPSHOTS, TRIALS, TRIAL_RETURNS, GATE_VERDICTS, REGIMES)

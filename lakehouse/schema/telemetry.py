@@ -54,6 +54,7 @@ TELEMETRY = TableSpec(
     ),
     key=("ts", "name", "run_id"),
     sort_by=("name", "ts"),
+    time="ts",
 )
 
 DECISION_RECORDS = TableSpec(
@@ -107,6 +108,7 @@ SUBSTRATE_CHECKS = TableSpec(
     ),
     key=("check_ts", "row_id"),
     sort_by=("row_id", "check_ts"),
+    time="check_ts",
 )
 
 TABLES = (RUNS, TELEMETRY, DECISION_RECORDS, EVALUATIONS, SUBSTRATE_CHECKS)
