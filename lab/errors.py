@@ -1,0 +1,25 @@
+"""What can go wrong in the lab. Every message is one line: what, where, allowed."""
+
+
+class LabError(Exception):
+    """Root of every error this package raises."""
+
+
+class BarsError(LabError):
+    """Bars, instruments or a timeframe that cannot be used as given."""
+
+
+class CalendarError(BarsError):
+    """An unknown market calendar, or a time outside the calendars' years."""
+
+
+class ForecastError(LabError):
+    """A forecast that cannot be made, or that is not a forecast."""
+
+
+class ScoringError(LabError):
+    """Forecasts or outcomes that cannot be scored as given."""
+
+
+class DecisionError(LabError):
+    """A decision that cannot be recorded as given."""
