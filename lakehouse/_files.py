@@ -1,0 +1,70 @@
+"""Reading data files of a table plainly, whatever declaration they were written under."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from lakehouse._commit import StoredFile
+from lakehouse._location import Location
+from lakehouse.errors import StoreError
+from lakehouse.schema._spec import TableSpec
+
+
+def read_files(
+    location: Location,
+    spec: TableSpec,
+    files: Sequence[StoredFile],
+    *,
+    columns: Sequence[str] | None = None,
+    where: Any = None,
+) -> pa.Table:
+    """Read files into one table in the declared types.
+
+    Parameters
+    ----------
+    location : Location
+    spec : TableSpec
+    files : sequence of StoredFile
+    columns : sequence of str, optional
+        All declared ones by default; one that a file lacks is null.
+    where : pyarrow.compute.Expression, optional
+
+    Raises
+    ------
+    StoreError
+        If a file is missing or damaged.
+    """
+    names = list(columns) if columns is not None else [c.name for c in spec.columns]
+    schema = pa.schema([c.to_field().with_nullable(True) for c in spec.columns])
+    paths = [location.path("tables", spec.name, file.path) for file in files]
+    try:
+        source = ds.FileSystemDataset.from_paths(
+            paths,
+            schema=schema,
+            format=ds.ParquetFileFormat(),
+            filesystem=location.filesystem,
+        )
+        found = source.to_table(columns=names, filter=where)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise StoreError(f"table {spec.name}: cannot be read: {error}") from error
+    return declared_nullability(spec, found)
+
+
+def read_rows(
+    location: Location, spec: TableSpec, file: StoredFile, columns: Sequence[str] | None
+) -> pa.Table:
+    """Read one file in its stored row order."""
+    return read_files(location, spec, [file], columns=columns)
+
+
+def declared_nullability(spec: TableSpec, rows: pa.Table) -> pa.Table:
+    """Mark columns non-null as declared, unless rows older than the column have null."""
+    fields = [
+        spec.column(name).to_field()
+        if not rows.column(name).null_count
+        else spec.column(name).to_field().with_nullable(True)
+        for name in rows.column_names
+    ]
+    return pa.table(rows.columns, schema=pa.schema(fields))
