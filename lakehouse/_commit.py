@@ -142,7 +142,10 @@ class TableHandle:
         # A column declared after rows were stored is unknown for them: nullable on disk.
         declared = Schema.from_arrow(
             pa.schema(
-                [self.spec.column(n).to_field().with_nullable(True) for n in names]
+                [
+                    self.spec.column(n).to_field().with_nullable(nullable=True)
+                    for n in names
+                ]
             )
         )
         fields = [Field(f.name, f.type, nullable=True) for f in declared.fields]

@@ -25,11 +25,15 @@ def read_files(
     Parameters
     ----------
     location : Location
+        The lake.
     spec : TableSpec
+        The table.
     files : sequence of StoredFile
+        Its files.
     columns : sequence of str, optional
         All declared ones by default; one that a file lacks is null.
     where : pyarrow.compute.Expression, optional
+        Rows to keep.
 
     Raises
     ------
@@ -37,7 +41,9 @@ def read_files(
         If a file is missing or damaged.
     """
     names = list(columns) if columns is not None else [c.name for c in spec.columns]
-    schema = pa.schema([c.to_field().with_nullable(True) for c in spec.columns])
+    schema = pa.schema(
+        [c.to_field().with_nullable(nullable=True) for c in spec.columns]
+    )
     paths = [location.path("tables", spec.name, file.path) for file in files]
     try:
         source = ds.FileSystemDataset.from_paths(
@@ -64,7 +70,7 @@ def declared_nullability(spec: TableSpec, rows: pa.Table) -> pa.Table:
     fields = [
         spec.column(name).to_field()
         if not rows.column(name).null_count
-        else spec.column(name).to_field().with_nullable(True)
+        else spec.column(name).to_field().with_nullable(nullable=True)
         for name in rows.column_names
     ]
     return pa.table(rows.columns, schema=pa.schema(fields))

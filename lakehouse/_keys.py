@@ -27,9 +27,7 @@ def column_codes(values: pa.ChunkedArray) -> IntArray:
         kind = values.type
     if pa.types.is_dictionary(kind):
         return _text_codes(values)
-    if pa.types.is_timestamp(kind):
-        values = values.cast(pa.int64())
-    elif pa.types.is_boolean(kind):
+    if pa.types.is_timestamp(kind) or pa.types.is_boolean(kind):
         values = values.cast(pa.int64())
     elif pa.types.is_floating(kind):
         values = pc.rank(values, tiebreaker="dense").cast(pa.int64())
@@ -120,9 +118,11 @@ def refuse_repeated_keys(
     Parameters
     ----------
     table : str
+        Its name, for the message.
     rows : pyarrow.Table
         Sorted by `sorted_by`.
     key : sequence of str
+        Columns that identify a row.
     sorted_by : sequence of str
         When these are the key's columns, equal keys are neighbours.
 
@@ -167,8 +167,9 @@ def newest_rows(rows: pa.Table, key: Sequence[str], order: Sequence[str]) -> Int
     else:
         ranked = np.arange(rows.num_rows)
     grouped = groups[ranked]
-    is_last = np.append(grouped[1:] != grouped[:-1], True)  # noqa: FBT003
-    return ranked[is_last]
+    is_last = np.append(grouped[1:] != grouped[:-1], True)
+    newest: IntArray = ranked[is_last]
+    return newest
 
 
 def match_keys(

@@ -20,7 +20,7 @@ from lakehouse._files import declared_nullability, read_rows
 from lakehouse._keys import newest_rows
 from lakehouse._validate import decode
 from lakehouse.errors import InputError
-from lakehouse.schema._spec import LatestSpec, TableSpec
+from lakehouse.schema._spec import LatestSpec
 
 VERSION_KEY: Final = b"delta_version"
 _LONGEST_CATCH_UP: Final = 500  # commits; beyond it a full scan is cheaper
@@ -192,4 +192,4 @@ class LatestTable:
 
 
 def _nullable(rows: pa.Table) -> pa.Table:
-    return rows.cast(pa.schema([f.with_nullable(True) for f in rows.schema]))
+    return rows.cast(pa.schema([f.with_nullable(nullable=True) for f in rows.schema]))

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake.transaction import AddAction
 
-from lakehouse._keys import IntArray, column_codes
+from lakehouse._keys import column_codes
 from lakehouse._location import Location
 from lakehouse.errors import StoreError
 from lakehouse.schema._spec import TableSpec
@@ -54,7 +54,9 @@ def write_files(
     Parameters
     ----------
     location : Location
+        The lake.
     spec : TableSpec
+        The table.
     rows : pyarrow.Table
         Declared columns, sorted by `spec.sort_by`.
     data_change : bool

@@ -162,7 +162,7 @@ class Location:
             final.parent.mkdir(parents=True, exist_ok=True)
             draft = final.with_name(f".{final.name}.{uuid.uuid4().hex}.tmp")
             draft.write_bytes(payload)
-            os.replace(draft, final)
+            draft.replace(final)
         except OSError as error:
             raise StoreError(f"{path}: cannot be written: {error}") from error
 

@@ -26,6 +26,7 @@ def conform(spec: TableSpec, rows: pa.Table) -> pa.Table:
     Parameters
     ----------
     spec : TableSpec
+        The declaration.
     rows : pyarrow.Table
         Columns in any order; a missing nullable column is filled with null.
 
@@ -138,11 +139,10 @@ def _is_widening(source: pa.DataType, target: pa.DataType) -> bool:
             source.value_type == target.value_type
             or _is_widening(source.value_type, target.value_type)
         )
+    is_integer = bool(pa.types.is_integer(source))
     if pa.types.is_floating(target):
-        return pa.types.is_integer(source) or (
-            pa.types.is_floating(source) and source.bit_width <= 64
-        )
-    return pa.types.is_integer(target) and pa.types.is_integer(source)
+        return is_integer or bool(pa.types.is_floating(source))
+    return is_integer and bool(pa.types.is_integer(target))
 
 
 def _check_allowed(where: str, column: ColumnSpec, values: pa.ChunkedArray) -> None:

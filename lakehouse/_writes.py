@@ -316,7 +316,7 @@ def without(rows: pa.Table, numbers: IntArray) -> pa.Table:
 
 def nullable(rows: pa.Table) -> pa.Table:
     """Return `rows` with every field nullable, so that tables can be joined up."""
-    return rows.cast(pa.schema([f.with_nullable(True) for f in rows.schema]))
+    return rows.cast(pa.schema([f.with_nullable(nullable=True) for f in rows.schema]))
 
 
 def _merged(spec: TableSpec, kept: Sequence[pa.Table], fresh: pa.Table) -> pa.Table:

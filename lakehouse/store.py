@@ -90,6 +90,7 @@ class Lake:
         Parameters
         ----------
         table : str
+            A declared table.
         rows : pyarrow.Table
             Fits the declaration. May be empty: the window is then done without rows.
         window : str or sequence of str
@@ -141,12 +142,14 @@ class Lake:
         Parameters
         ----------
         table : str
+            A declared table.
         rows : pyarrow.Table
             With a predicate, each row must satisfy it.
         predicate : str, optional
             SQL over the table's columns, e.g. `run_id = 'r1'`. Stored rows for which
             it is null stay.
         window : str, optional
+            Done once, as in `append`.
 
         Raises
         ------
@@ -177,8 +180,11 @@ class Lake:
         Parameters
         ----------
         table : str
+            A declared table.
         columns : sequence of str, optional
+            All declared ones by default.
         filter : pyarrow.compute.Expression, optional
+            Rows to read, e.g. `pc.field("symbol") == "BTC"`.
         version : int, optional
             The newest by default.
 
