@@ -1,0 +1,1 @@
+"""Bodies of the flows: read, call the lab, write. No Prefect here."""

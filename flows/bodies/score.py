@@ -1,0 +1,134 @@
+"""Score settled forecasts."""
+
+import hashlib
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from lab.scoring.predictions import HORIZONS, score_predictions
+
+from flows.progress import track
+from flows.runs import Run
+from lakehouse.clock import parse_moment
+
+BATCH_FORECASTS = 2000
+
+
+def score_settled(run: Run, *, timeframe: str, as_of: str | None = None) -> str:
+    """Score every forecast × horizon that is settled and not scored yet.
+
+    Parameters
+    ----------
+    run : Run
+        Where to read and write.
+    timeframe : str
+        `1h` or `1d`.
+    as_of : str, optional
+        Decision time; the clock's now if not given.
+
+    Notes
+    -----
+    Point in time: a score uses the target bar only once its `known_ts` <= `as_of`.
+    """
+    now = run.now if as_of is None else parse_moment(as_of, what="--as-of")
+    run.parameters |= {"timeframe": timeframe, "as_of": now.isoformat()}
+    done = scored_keys(run, timeframe)
+    open_ids = unscored_ids(
+        run, timeframe, now=np.datetime64(now.replace(tzinfo=None)), done=done
+    )
+    if not open_ids:
+        return f"{timeframe}: no settled forecast is left to score"
+    bars = run.read("ohlcv", filter=pc.field("timeframe") == timeframe)
+    instruments = run.read("instruments")
+    parts = []
+    batches = [
+        open_ids[i : i + BATCH_FORECASTS]
+        for i in range(0, len(open_ids), BATCH_FORECASTS)
+    ]
+    for batch in track(batches, f"score {timeframe}", total=len(batches)):
+        wanted = pc.field("prediction_id").isin(batch)
+        predictions = run.read("ml_predictions", filter=wanted)
+        parts.append(
+            score_predictions(
+                predictions,
+                bars,
+                instruments,
+                now=now,
+                horizons=HORIZONS[timeframe],
+                run_id=run.run_id,
+            )
+        )
+    fresh = without_keys(pa.concat_tables(parts), done)
+    if fresh.num_rows == 0:
+        return f"{timeframe}: no settled forecast is left to score"
+    window = f"score-signals/prediction_scores/{timeframe}/{key_hash(fresh)}"
+    written = run.append("prediction_scores", fresh, window=window)
+    run.count("scores", written.n_rows)
+    return f"{timeframe}: {written.n_rows} scores written"
+
+
+def scored_keys(run: Run, timeframe: str) -> set[tuple[str, int]]:
+    """Return (prediction_id, horizon) of every stored score."""
+    stored = run.read(
+        "prediction_scores",
+        columns=["prediction_id", "horizon"],
+        filter=pc.field("timeframe") == timeframe,
+    )
+    return set(
+        zip(
+            stored["prediction_id"].to_pylist(),
+            stored["horizon"].to_pylist(),
+            strict=True,
+        )
+    )
+
+
+def unscored_ids(
+    run: Run, timeframe: str, *, now: np.datetime64, done: set[tuple[str, int]]
+) -> list[str]:
+    """Return forecasts with a target that has opened and is not scored yet."""
+    rows = run.read(
+        "ml_predictions",
+        columns=["prediction_id", "target_ts"],
+        filter=(pc.field("timeframe") == timeframe)
+        & (
+            pc.field("as_of")
+            < pa.scalar(
+                now.astype("datetime64[us]").item(), pa.timestamp("us", tz="UTC")
+            )
+        ),
+    )
+    found = []
+    for prediction_id, targets in zip(
+        rows["prediction_id"].to_pylist(), rows["target_ts"], strict=True
+    ):
+        opened = np.searchsorted(
+            targets.values.to_numpy(zero_copy_only=False).astype("datetime64[us]"), now
+        )
+        if any(
+            horizon <= opened and (prediction_id, horizon) not in done
+            for horizon in HORIZONS[timeframe]
+        ):
+            found.append(prediction_id)
+    return found
+
+
+def without_keys(scores: pa.Table, done: set[tuple[str, int]]) -> pa.Table:
+    """Drop the scores that are stored already."""
+    pairs = zip(
+        scores["prediction_id"].to_pylist(), scores["horizon"].to_pylist(), strict=True
+    )
+    return scores.filter(pa.array([pair not in done for pair in pairs], pa.bool_()))
+
+
+def key_hash(scores: pa.Table) -> str:
+    """Return the logical window of a set of scores: the hash of its keys."""
+    pairs = sorted(
+        zip(
+            scores["prediction_id"].to_pylist(),
+            scores["horizon"].to_pylist(),
+            strict=True,
+        )
+    )
+    text = "\n".join(f"{prediction_id}/{horizon}" for prediction_id, horizon in pairs)
+    return hashlib.sha256(text.encode()).hexdigest()

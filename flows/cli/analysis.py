@@ -1,0 +1,109 @@
+"""Verbs that read: sql, runs, replay, docs."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from flows.cli.session import output, watching
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this module to `app`."""
+    app.command("sql")(run_sql)
+    app.command("runs")(list_runs)
+    app.command()(replay)
+    app.command()(docs)
+
+
+def run_sql(
+    query: str = typer.Argument(None, metavar='["SELECT …"]', help="One SELECT."),
+    at: str = typer.Option(
+        None, metavar="TS|TABLE=VERSION,…", help="Read the lake as it was."
+    ),
+    form: str = typer.Option(
+        "table", "--format", metavar="table|json|csv|parquet", help="How to print."
+    ),
+    catalog: Path = typer.Option(
+        None, metavar="FILE.duckdb", help="Write a DuckDB file of views instead."
+    ),
+) -> None:
+    """Query the lake: read-only, at one pinned set of versions."""
+    from lakehouse.query import connect, write_catalogue
+
+    from flows.cli.tables import write_table
+    from lakehouse.errors import InputError
+    from lakehouse.settings import load_settings
+
+    root = load_settings().root
+    out = output()
+    if form not in {"table", "json", "csv", "parquet"}:
+        raise InputError(f"--format {form!r}: allowed are table, json, csv, parquet")
+    if catalog is not None:
+        n_views = write_catalogue(root, catalog, at=at)
+        out.result(
+            {"catalog": str(catalog), "views": n_views}, f"{catalog}: {n_views} views"
+        )
+        return
+    if not query:
+        raise InputError('sql: a query is needed, e.g. alphalake sql "SELECT 1"')
+    with connect(root, at=at) as session:
+        found = session.sql(query).arrow()
+    write_table(found, "json" if out.is_json else form, sys.stdout)
+
+
+def list_runs(
+    flow: str = typer.Option(None, help="Only this flow."),
+    limit: int = typer.Option(20, min=1, help="At most so many, newest first."),
+) -> None:
+    """List the newest runs."""
+    from lakehouse.query import connect
+
+    from lakehouse.settings import load_settings
+
+    with connect(load_settings().root, tables=["runs"]) as session:
+        rows = session.sql(
+            "SELECT run_id, flow, status, started_at, seconds, message FROM runs "
+            "WHERE ? IS NULL OR flow = ? ORDER BY finished_at DESC, run_id LIMIT ?",
+            [flow, flow, limit],
+        ).rows()
+    lines = [
+        f"{row['started_at']:%Y-%m-%d %H:%M}  {row['status']:<9} "
+        f"{row['seconds']:7.1f} s  {row['run_id']}  {row['message']}"
+        for row in rows
+    ]
+    output().result(rows, lines or ["no runs yet"])
+
+
+def replay(run: str = typer.Argument(help="A forecast or score run.")) -> None:
+    """Run a recorded run again at its pinned versions and compare every number."""
+    from flows.bodies.replay import replay_run
+    from flows.wiring import open_workplace
+    from lakehouse.errors import RefusedError
+
+    with watching():
+        report = replay_run(open_workplace(), run)
+    output().result(report, report.lines())
+    if not report.is_equal:
+        raise RefusedError(
+            f"{run}: {report.n_different} numbers differ from the record"
+        )
+
+
+def docs(
+    folder: Path = typer.Option(Path("docs"), help="Where the pages are."),
+) -> None:
+    """Write the table catalogue (tables.md) from the declarations."""
+    from lakehouse.catalogue_docs import render_catalogue
+
+    path = folder / "tables.md"
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(render_catalogue(), encoding="utf-8")
+    output().result({"path": path}, f"{path} written")
+
+
+def as_documents(rows: Any) -> list[dict[str, Any]]:
+    """Return an Arrow table's rows as plain documents."""
+    found: list[dict[str, Any]] = rows.to_pylist()
+    return found

@@ -1,0 +1,143 @@
+"""The Typer application: global options, the verbs, and the one error boundary.
+
+Every verb's module is light; what a verb needs is imported when it runs, so that
+`--help`, `sql`, `status` and `verify` start fast and never load Prefect.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+import typer
+
+from flows.cli import analysis, artefacts, data, place
+from flows.cli.output import (
+    EXIT_DONE,
+    EXIT_INPUT,
+    EXIT_INTERNAL,
+    EXIT_INTERRUPTED,
+    EXIT_PIPE,
+    EXIT_REFUSED,
+    Output,
+    close_pipe,
+)
+from flows.cli.session import current_output, start_session
+from lakehouse.errors import InputError, LakehouseError
+
+# Typer keeps its parser private: this is the root of its usage errors.
+UsageError: Final[type] = typer.BadParameter.__mro__[2]
+logger = logging.getLogger("alphalake")
+_EVERYWHERE = "--root URI, --now TS, --json and --quiet may stand anywhere."
+_FLAGS = ("--json", "--quiet")
+_VALUED = ("--root", "--now")
+
+app = typer.Typer(
+    name="alphalake",
+    help=f"A research-to-production lakehouse for systematic trading. {_EVERYWHERE}",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+for module in (place, data, artefacts, analysis):
+    module.register(app)
+
+
+@app.callback()
+def configure(
+    root: str | None = typer.Option(
+        None, metavar="URI", help="Lake root; else ALPHALAKE_ROOT, else ./.alphalake."
+    ),
+    now: str | None = typer.Option(
+        None, metavar="TS", help="Take this as the present; else ALPHALAKE_NOW."
+    ),
+    is_json: bool = typer.Option(
+        False, "--json", help="One JSON document on standard output, nothing else."
+    ),
+    is_quiet: bool = typer.Option(False, "--quiet", help="No remarks, no progress."),
+    version: bool = typer.Option(False, "--version", help="Print the version."),
+) -> None:
+    """Set what holds for every verb."""
+    if version:
+        from importlib import metadata
+
+        typer.echo(metadata.version("alphalake"))
+        raise typer.Exit
+    start_session(
+        Output(is_json=is_json, is_quiet=is_quiet), root=root or None, now=now or None
+    )
+
+
+def hoist_global_options(arguments: Sequence[str]) -> list[str]:
+    """Move the global options to the front, so that they may stand after the verb.
+
+    Everything after `--` stays where it is.
+    """
+    front: list[str] = []
+    rest: list[str] = []
+    queue = list(arguments)
+    while queue:
+        word = queue.pop(0)
+        if word == "--":
+            rest += [word, *queue]
+            break
+        if word in _FLAGS or word.startswith(tuple(f"{name}=" for name in _VALUED)):
+            front.append(word)
+        elif word in _VALUED and queue:
+            front += [word, queue.pop(0)]
+        else:
+            rest.append(word)
+    return [*front, *rest]
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit status."""
+    words = hoist_global_options(arguments)
+    out = Output(is_json="--json" in words)
+    try:
+        status = app(words, prog_name="alphalake", standalone_mode=False)
+        return status if isinstance(status, int) else EXIT_DONE
+    except BrokenPipeError:
+        close_pipe()
+        return EXIT_PIPE
+    except (KeyboardInterrupt, typer.Abort):
+        return EXIT_INTERRUPTED
+    except typer.Exit as left:
+        return left.exit_code
+    except Exception as error:  # noqa: BLE001 - the one boundary of the command line
+        return _explain(error, current_output() or out)
+
+
+def _explain(error: Exception, out: Output) -> int:
+    if os.environ.get("ALPHALAKE_DEBUG"):
+        logger.error("alphalake failed", exc_info=error)
+    if isinstance(error, UsageError):
+        hint = "" if out.is_json else " (see alphalake --help)"
+        out.error(f"{error.format_message()}{hint}")
+        return EXIT_INPUT
+    if isinstance(error, InputError):
+        out.error(str(error))
+        return EXIT_INPUT
+    if isinstance(error, LakehouseError):
+        out.error(str(error))
+        return EXIT_REFUSED
+    if _is_bad_input(error):
+        out.error(f"{error}")
+        return EXIT_INPUT
+    kind = type(error).__name__
+    out.error(f"internal error: {kind}: {error}; ALPHALAKE_DEBUG=1 shows where")
+    return EXIT_INTERNAL
+
+
+def _is_bad_input(error: Exception) -> bool:
+    # Settings from the environment, and files or folders that cannot be used.
+    return isinstance(error, OSError) or type(error).__module__.startswith("pydantic")
+
+
+def main() -> None:
+    """Run `alphalake`."""
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    sys.exit(run(sys.argv[1:]))

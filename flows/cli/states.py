@@ -1,0 +1,119 @@
+"""What state a place is in, without changing it and without Prefect."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from lakehouse.query import connect
+
+from flows.server import api_url, find_server
+from lakehouse.clock import Clock, resolve_clock
+from lakehouse.settings import load_settings
+
+_NEWEST = {
+    "ohlcv": "ts",
+    "economic_calendar": "ts",
+    "ml_predictions": "as_of",
+    "prediction_scores": "as_of",
+    "quarantine": "quarantined_at",
+    "decision_records": "ts",
+    "telemetry": "ts",
+    "runs": "finished_at",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceState:
+    """The state of a lake, its clock, runs and server.
+
+    Attributes
+    ----------
+    root, keys : str
+        Where they are.
+    now : datetime
+        The present that holds here.
+    clock : str
+        Where it comes from: `demo`, `environment`, `argument` or `wall`.
+    tables : list of dict
+        Table, version, rows, newest.
+    runs : list of dict
+        The last run of each flow.
+    server : str or None
+        Prefect API that answers.
+    server_asked : str
+        The one that was asked.
+    """
+
+    root: str
+    keys: str
+    now: datetime
+    clock: str
+    tables: list[dict[str, Any]]
+    runs: list[dict[str, Any]]
+    server: str | None
+    server_asked: str
+
+    def lines(self) -> list[str]:
+        """Return the state for a person."""
+        frozen = {
+            "demo": "  (frozen by the demo; `alphalake init --thaw` lifts it)",
+            "environment": "  (ALPHALAKE_NOW or --now)",
+        }.get(self.clock, "")
+        server = self.server or f"none answers at {self.server_asked}"
+        found = [
+            f"root    {self.root}",
+            f"keys    {self.keys}",
+            f"now     {self.now:%Y-%m-%d %H:%M:%S} UTC{frozen}",
+            f"prefect {server}",
+            "",
+            f"{'table':<30} {'version':>7} {'rows':>10}  newest",
+        ]
+        for row in self.tables:
+            newest = "" if row["newest"] is None else f"{row['newest']:%Y-%m-%d %H:%M}"
+            found.append(
+                f"{row['table']:<30} {row['version']:>7} {row['rows']:>10}  {newest}"
+            )
+        if not self.tables:
+            found.append("nothing stored yet; `alphalake demo` fills it")
+        found += ["", "last runs"] if self.runs else []
+        found += [
+            f"{row['finished_at']:%Y-%m-%d %H:%M}  {row['status']:<9} {row['flow']:<20}"
+            f" {row['message']}"
+            for row in self.runs
+        ]
+        return found
+
+
+def describe_place() -> PlaceState:
+    """Return the state of the place that the environment names."""
+    settings = load_settings()
+    clock: Clock = resolve_clock(settings.root)
+    with connect(settings.root) as session:
+        tables = [
+            {"table": name, "version": version, **_size(session, name)}
+            for name, version in sorted(session.versions.items())
+        ]
+        runs = session.sql(
+            "SELECT flow, arg_max(status, finished_at) AS status,"
+            " max(finished_at) AS finished_at,"
+            " arg_max(message, finished_at) AS message"
+            " FROM runs GROUP BY flow ORDER BY flow"
+        ).rows()
+    return PlaceState(
+        settings.root,
+        str(settings.keys),
+        clock.now(),
+        clock.source,
+        tables,
+        runs,
+        find_server(),
+        api_url(),
+    )
+
+
+def _size(session: Any, table: str) -> dict[str, Any]:
+    newest = _NEWEST.get(table)
+    column = f"max({newest})" if newest else "NULL::TIMESTAMPTZ"
+    query = f"SELECT count(*) AS rows, {column} AS newest FROM {table}"  # noqa: S608 - declared names
+    row: dict[str, Any] = session.sql(query).rows()[0]
+    return row

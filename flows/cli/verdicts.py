@@ -1,0 +1,32 @@
+"""Say how a run of a flow ended."""
+
+from flows.cli.session import output
+from flows.runs import Outcome
+
+
+def tell(*outcomes: Outcome) -> None:
+    """Give the outcomes of the flows that a verb ran."""
+    lines = []
+    for outcome in outcomes:
+        lines += [*outcome.notes, f"{outcome.message} ({outcome.run_id})"]
+    documents = [
+        {
+            "run_id": outcome.run_id,
+            "flow": outcome.flow,
+            "status": outcome.status,
+            "message": outcome.message,
+            "counts": outcome.counts,
+            "notes": outcome.notes,
+            "parameters": outcome.parameters,
+        }
+        for outcome in outcomes
+    ]
+    out = output()
+    out.result(documents[0] if len(documents) == 1 else documents, lines)
+
+
+def split_list(text: str | None) -> list[str] | None:
+    """Return the parts of a comma-separated option; None when it was not given."""
+    if text is None:
+        return None
+    return [part.strip() for part in text.split(",") if part.strip()]
