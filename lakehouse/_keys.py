@@ -14,13 +14,13 @@ import pyarrow.compute as pc
 
 from lakehouse.errors import SchemaError
 
-IntArray: TypeAlias = npt.NDArray[np.int64]
+IntArray: TypeAlias = npt.NDArray[np.signedinteger[Any]]
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
 _WIDEST: Final = 2**62
 
 
 def column_codes(values: pa.ChunkedArray) -> IntArray:
-    """Return order-preserving codes of one column, shape (n_rows,), int64."""
+    """Return order-preserving codes of one column, shape (n_rows,), signed integers."""
     kind = values.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         values = values.dictionary_encode()
@@ -45,20 +45,78 @@ def _text_codes(values: pa.ChunkedArray) -> IntArray:
         return np.empty(0, dtype=np.int64)
     dictionary = values.chunk(0).dictionary
     order = pc.sort_indices(dictionary).to_numpy()
-    ranks = np.empty(len(dictionary) + 1, dtype=np.int64)
+    ranks = np.empty(len(dictionary) + 1, dtype=np.int32)
     ranks[order] = np.arange(len(dictionary))
     ranks[-1] = -1  # null
-    return np.concatenate(
-        [
-            ranks[pc.fill_null(chunk.indices, len(dictionary)).to_numpy()]
-            for chunk in values.chunks
-        ]
-    )
+    is_ranked = bool((ranks[:-1] == np.arange(len(dictionary))).all())
+    codes = [_ranked(chunk.indices, ranks, is_ranked) for chunk in values.chunks]
+    return codes[0] if len(codes) == 1 else np.concatenate(codes)
 
 
-def codes_of(rows: pa.Table, columns: Sequence[str]) -> list[IntArray]:
-    """Return `column_codes` of several columns."""
-    return [column_codes(rows.column(name)) for name in columns]
+def _ranked(indices: pa.Array, ranks: IntArray, is_ranked: bool) -> IntArray:  # noqa: FBT001
+    if indices.null_count:
+        indices = pc.fill_null(indices, len(ranks) - 1)
+    elif is_ranked:
+        codes: IntArray = indices.to_numpy()
+        return codes
+    return ranks[indices.to_numpy()]
+
+
+class CodedRows:
+    """Rows with the codes of their columns, computed once each.
+
+    Attributes
+    ----------
+    rows : pyarrow.Table
+    """
+
+    def __init__(
+        self, rows: pa.Table, codes: dict[str, IntArray] | None = None
+    ) -> None:
+        self.rows = rows
+        self._codes = codes if codes is not None else {}
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return int(self.rows.num_rows)
+
+    def code(self, name: str) -> IntArray:
+        """Return one column's codes, shape (n_rows,)."""
+        if name not in self._codes:
+            self._codes[name] = column_codes(self.rows.column(name))
+        return self._codes[name]
+
+    def codes(self, names: Sequence[str]) -> list[IntArray]:
+        """Return several columns' codes."""
+        return [self.code(name) for name in names]
+
+    def take(self, numbers: IntArray) -> "CodedRows":
+        """Return the rows numbered, in that order."""
+        taken = {name: code[numbers] for name, code in self._codes.items()}
+        return CodedRows(self.rows.take(pa.array(numbers)), taken)
+
+    def without(self, numbers: IntArray) -> "CodedRows":
+        """Return all rows but those numbered, in order."""
+        if not numbers.size:
+            return self
+        keep = np.ones(self.n_rows, dtype=np.bool_)
+        keep[numbers] = False
+        return self.take(np.flatnonzero(keep))
+
+    def sorted_by(self, names: Sequence[str]) -> "CodedRows":
+        """Return the rows in that order (stable); the same object if they are."""
+        codes = self.codes(names)
+        if not codes or self.n_rows < 2 or not (step_signs(codes) < 0).any():
+            return self
+        return self.take(np.argsort(combine(codes), kind="stable"))
+
+    def changes(self, names: Sequence[str]) -> BoolArray:
+        """Return where any of some columns differs from the row before, (n_rows - 1,)."""
+        differs = np.zeros(max(self.n_rows - 1, 0), dtype=np.bool_)
+        for code in self.codes(names):
+            differs |= code[1:] != code[:-1]
+        return differs
 
 
 def step_signs(codes: Sequence[IntArray]) -> npt.NDArray[np.int8]:
@@ -91,27 +149,16 @@ def combine(codes: Sequence[IntArray]) -> IntArray:
         if span > _WIDEST or (int(folded.max()) - base + 1) * span >= _WIDEST:
             folded, code, low = _dense(folded), _dense(code), 0
             span, base = int(code.max()) + 1, 0
-        folded = (folded - base) * span + (code - low)
-    return folded
+        folded = (folded.astype(np.int64) - base) * span + (code - low)
+    return folded.astype(np.int64, copy=False)
 
 
 def _dense(code: IntArray) -> IntArray:
     return np.unique(code, return_inverse=True)[1].astype(np.int64)
 
 
-def order_rows(
-    rows: pa.Table, columns: Sequence[str]
-) -> tuple[pa.Table, list[IntArray]]:
-    """Sort rows by `columns` (stable) unless they are sorted; return their codes too."""
-    codes = codes_of(rows, columns)
-    if not codes or not rows.num_rows or not (step_signs(codes) < 0).any():
-        return rows, codes
-    order = np.argsort(combine(codes), kind="stable")
-    return rows.take(pa.array(order)), [code[order] for code in codes]
-
-
 def refuse_repeated_keys(
-    table: str, rows: pa.Table, key: Sequence[str], sorted_by: Sequence[str]
+    table: str, rows: CodedRows, *, key: Sequence[str], sorted_by: Sequence[str]
 ) -> None:
     """Refuse rows that share a key.
 
@@ -119,7 +166,7 @@ def refuse_repeated_keys(
     ----------
     table : str
         Its name, for the message.
-    rows : pyarrow.Table
+    rows : CodedRows
         Sorted by `sorted_by`.
     key : sequence of str
         Columns that identify a row.
@@ -129,19 +176,20 @@ def refuse_repeated_keys(
     Raises
     ------
     SchemaError
+        Naming the first such key.
     """
-    if rows.num_rows < 2:
+    if rows.n_rows < 2:
         return
     if set(sorted_by) == set(key):
-        repeated = np.flatnonzero(step_signs(codes_of(rows, sorted_by)) == 0) + 1
+        repeated = np.flatnonzero(~rows.changes(key)) + 1
     else:
-        folded = combine(codes_of(rows, key))
+        folded = combine(rows.codes(key))
         order = np.argsort(folded, kind="stable")
         ranked = folded[order]
         repeated = order[1:][ranked[1:] == ranked[:-1]]
     if repeated.size:
         raise SchemaError(
-            f"table {table}: {describe_key(rows, key, int(repeated[0]))} is given "
+            f"table {table}: {describe_key(rows.rows, key, int(repeated[0]))} is given "
             f"twice ({repeated.size} repeated rows); the key is ({', '.join(key)})"
         )
 
@@ -156,19 +204,19 @@ def _text(value: Any) -> str:
     return found.isoformat() if hasattr(found, "isoformat") else str(found)
 
 
-def newest_rows(rows: pa.Table, key: Sequence[str], order: Sequence[str]) -> IntArray:
+def newest_rows(rows: CodedRows, key: Sequence[str], order: Sequence[str]) -> IntArray:
     """Return the row numbers of the newest row per key; the later row wins a tie."""
-    if not rows.num_rows:
+    if not rows.n_rows:
         return np.empty(0, dtype=np.int64)
-    groups = combine(codes_of(rows, key))
-    ages = codes_of(rows, order)
-    if (step_signs([groups, *ages]) < 0).any():
-        ranked = np.lexsort([*reversed(ages), groups]).astype(np.int64)
-    else:
-        ranked = np.arange(rows.num_rows)
+    # Only a row whose key's run ends, or which is newer than its successor, can win.
+    ages = rows.codes(order)
+    may_win = rows.changes(key) | (step_signs(ages) < 0)
+    numbers = np.append(np.flatnonzero(may_win), rows.n_rows - 1)
+    groups = combine([code[numbers] for code in rows.codes(key)])
+    ranked = np.lexsort([*(age[numbers] for age in reversed(ages)), groups])
     grouped = groups[ranked]
-    is_last = np.append(grouped[1:] != grouped[:-1], True)
-    newest: IntArray = ranked[is_last]
+    is_last = np.append(grouped[1:] != grouped[:-1], np.True_)
+    newest: IntArray = np.sort(numbers[ranked[is_last]])
     return newest
 
 
@@ -185,7 +233,7 @@ def match_keys(
     if not left.num_rows or not right.num_rows:
         return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
     both = pa.concat_tables([_plain(left.select(key)), _plain(right.select(key))])
-    folded = combine(codes_of(both, key))
+    folded = combine(CodedRows(both).codes(key))
     ours, theirs = folded[: left.num_rows], folded[left.num_rows :]
     order = np.argsort(theirs, kind="stable")
     ranked = theirs[order]

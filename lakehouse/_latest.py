@@ -17,7 +17,7 @@ from deltalake import DeltaTable
 
 from lakehouse._commit import StoredFile, TableHandle
 from lakehouse._files import declared_nullability, read_rows
-from lakehouse._keys import newest_rows
+from lakehouse._keys import CodedRows, newest_rows
 from lakehouse._validate import decode
 from lakehouse.errors import InputError
 from lakehouse.schema._spec import LatestSpec
@@ -68,25 +68,19 @@ class LatestTable:
             return self._empty()
         return self._repair(delta).rows
 
-    def advance(self, version: int, fresh: pa.Table) -> bool:
-        """Add rows that commit `version` stored; False when the kept rows are older."""
+    def advance(self, version: int, fresh: CodedRows) -> None:
+        """Add the rows that commit `version` stored."""
         kept = self._kept
         if kept is None or kept.version != version - 1:
             kept = self._load()
+        if kept is None and version == 1:
+            kept = Kept(0, self._empty())
         if kept is None or kept.version != version - 1:
-            if version > 1:
-                return False
-            kept = Kept(version - 1, self._empty())
-        self._keep(Kept(version, self._merge(kept.rows, fresh)))
-        return True
-
-    def repair(self) -> None:
-        """Bring the kept file to the table's newest version."""
-        self.current()
-
-    def rebuild(self, delta: DeltaTable) -> None:
-        """Rebuild from the whole table."""
-        self._keep(Kept(delta.version(), self._scan(delta)))
+            self.current()
+            return
+        newest = newest_rows(fresh, self._latest.key, self._order)
+        rows = fresh.rows.select(self._columns).take(pa.array(newest))
+        self._keep(Kept(version, self._merge(kept.rows, decode(self._spec, rows))))
 
     def _is_current(self, version: int) -> bool:
         log = self._handle.location.path("tables", self._spec.name, "_delta_log")
@@ -159,14 +153,16 @@ class LatestTable:
         winners: list[pa.Table] = []
         for number, file in enumerate(files):
             rows = read_rows(location, spec, file, names)
-            newest = newest_rows(rows, self._latest.key, self._order)
+            newest = newest_rows(CodedRows(rows), self._latest.key, self._order)
             found = rows.take(pa.array(newest))
             found = found.append_column("file", pa.array(np.full(len(newest), number)))
             winners.append(found.append_column("row", pa.array(newest)))
         if not winners:
             return self._empty()
         every = pa.concat_tables([_nullable(w) for w in winners])
-        best = every.take(pa.array(newest_rows(every, self._latest.key, self._order)))
+        best = every.take(
+            pa.array(newest_rows(CodedRows(every), self._latest.key, self._order))
+        )
         parts = [self._empty()]
         owners, rows_of = best.column("file").to_numpy(), best.column("row").to_numpy()
         for number in np.unique(owners):
@@ -175,17 +171,11 @@ class LatestTable:
         return pa.concat_tables([_nullable(part) for part in parts])
 
     def _merge(self, kept: pa.Table, fresh: pa.Table) -> pa.Table:
-        fresh = decode(self._spec, fresh.select(self._columns))
         candidates = pa.concat_tables([_nullable(kept), _nullable(fresh)])
-        newest = newest_rows(candidates, self._latest.key, self._order)
+        newest = newest_rows(CodedRows(candidates), self._latest.key, self._order)
         return declared_nullability(
             self._spec, candidates.take(pa.array(newest)).combine_chunks()
         )
-
-    def newest_of_batch(self, rows: pa.Table) -> pa.Table:
-        """Return the newest row per key of rows about to be stored."""
-        newest = newest_rows(rows, self._latest.key, self._order)
-        return rows.select(self._columns).take(pa.array(newest))
 
     def _empty(self) -> pa.Table:
         return self._spec.to_arrow().empty_table().select(self._columns)

@@ -6,12 +6,14 @@ bars: one row group per timeframe and symbol). A reader of one symbol touches on
 group a file; a reader of one month touches one or two files.
 """
 
+import itertools
 import json
 import time
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -20,10 +22,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake.transaction import AddAction
 
-from lakehouse._keys import column_codes
+from lakehouse._keys import BoolArray, CodedRows, IntArray
 from lakehouse._location import Location
 from lakehouse.errors import StoreError
-from lakehouse.schema._spec import TableSpec
+from lakehouse.schema._spec import INTEGER, TEXT, TIMESTAMP, TableSpec
 
 ROWS_PER_FILE: Final = 150_000
 ROWS_PER_GROUP: Final = 4_096  # smallest row group worth its footer entry
@@ -42,10 +44,23 @@ class WrittenFile:
     action: AddAction
 
 
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """Rows of one file: its row groups, each some (start, length) of sorted rows."""
+
+    rows: pa.Table
+    groups: list[list[tuple[int, int]]]
+
+    def tables(self) -> Iterator[pa.Table]:
+        for group in self.groups:
+            parts = [self.rows.slice(start, length) for start, length in group]
+            yield parts[0] if len(parts) == 1 else pa.concat_tables(parts)
+
+
 def write_files(
     location: Location,
     spec: TableSpec,
-    rows: pa.Table,
+    rows: CodedRows,
     *,
     data_change: bool = True,
 ) -> list[WrittenFile]:
@@ -57,7 +72,7 @@ def write_files(
         The lake.
     spec : TableSpec
         The table.
-    rows : pyarrow.Table
+    rows : CodedRows
         Declared columns, sorted by `spec.sort_by`.
     data_change : bool
         False when the rows are already in the table (compaction).
@@ -65,16 +80,19 @@ def write_files(
     Raises
     ------
     StoreError
+        If a file cannot be written.
     """
-    if not rows.num_rows:
+    if not rows.n_rows:
         return []
     folder = location.path("tables", spec.name)
-    chunks = list(time_chunks(spec, rows))
 
-    def write(chunk: pa.Table) -> WrittenFile:
+    def write(chunk: _Chunk) -> WrittenFile:
         return _write_file(location, folder, spec, chunk, data_change=data_change)
 
+    chunks = _cut(spec, rows)
     try:
+        if not location.is_remote:
+            Path(folder).mkdir(parents=True, exist_ok=True)
         if len(chunks) == 1:
             return [write(chunks[0])]
         with ThreadPoolExecutor(max_workers=2) as pool:
@@ -83,98 +101,114 @@ def write_files(
         raise StoreError(f"table {spec.name}: cannot write: {error}") from error
 
 
-def time_chunks(spec: TableSpec, rows: pa.Table) -> Iterator[pa.Table]:
+def _cut(spec: TableSpec, rows: CodedRows) -> list[_Chunk]:
     """Cut sorted rows into chunks of about `ROWS_PER_FILE` that follow each other in time."""
-    n_chunks = round(rows.num_rows / ROWS_PER_FILE)
-    if n_chunks <= 1:
-        yield rows
-        return
+    n_chunks = max(1, round(rows.n_rows / ROWS_PER_FILE))
+    is_edge = rows.changes(_leading(spec))
+    if n_chunks == 1:
+        return [_Chunk(rows.rows, _group(_segments(is_edge)))]
     if spec.time is None:
-        for start in range(0, rows.num_rows, ROWS_PER_FILE):
-            yield rows.slice(start, ROWS_PER_FILE)
-        return
-    moments = column_codes(rows.column(spec.time))
-    stride = max(1, rows.num_rows // 100_000)
-    cuts = np.unique(
-        np.quantile(
-            moments[::stride],
-            np.arange(1, n_chunks) / n_chunks,
-            method="closest_observation",
-        )
-    )
-    labels = np.searchsorted(cuts, moments, side="right").astype(np.int64)
-    edges = np.append(0, np.flatnonzero(labels[1:] != labels[:-1]) + 1)
-    if len(edges) > rows.num_rows // 64:
-        for label in np.unique(labels):
-            yield rows.take(pa.array(np.flatnonzero(labels == label)))
-        return
-    ends = np.append(edges[1:], rows.num_rows)
-    for label in np.unique(labels):
-        mine = np.flatnonzero(labels[edges] == label)
-        yield pa.concat_tables(
-            [rows.slice(int(edges[i]), int(ends[i] - edges[i])) for i in mine]
-        )
+        labels = np.arange(rows.n_rows) * n_chunks // rows.n_rows
+    else:
+        labels = _time_labels(rows.code(spec.time), n_chunks)
+    segments = _segments(is_edge | (labels[1:] != labels[:-1]))
+    if len(segments) > rows.n_rows // 64:
+        # Times are scattered over the sort order: gather each chunk's rows instead.
+        parts = [
+            rows.take(np.flatnonzero(labels == n)) for n in range(labels.max() + 1)
+        ]
+        return [
+            _Chunk(part.rows, _group(_segments(part.changes(_leading(spec)))))
+            for part in parts
+            if part.n_rows
+        ]
+    owners = labels[[start for start, _ in segments]]
+    chunks = [
+        [segments[i] for i in np.flatnonzero(owners == n)]
+        for n in range(int(owners.max()) + 1)
+    ]
+    return [_Chunk(rows.rows, _group(chunk)) for chunk in chunks if chunk]
 
 
-def row_groups(spec: TableSpec, rows: pa.Table) -> list[tuple[int, int]]:
-    """Return (start, length) of each row group of a sorted chunk."""
-    n_rows = rows.num_rows
-    leading = [name for name in spec.sort_by if name != spec.time]
+def _leading(spec: TableSpec) -> tuple[str, ...]:
+    """Return the sort columns before the time column: what a row group is about."""
     if spec.time in spec.sort_by:
-        leading = list(spec.sort_by[: spec.sort_by.index(spec.time)])
-    changes = np.zeros(max(n_rows - 1, 0), dtype=np.bool_)
-    for name in leading:
-        codes = column_codes(rows.column(name))
-        changes |= codes[1:] != codes[:-1]
-    edges = [0, *(np.flatnonzero(changes) + 1).tolist(), n_rows]
-    groups: list[tuple[int, int]] = []
-    start = 0
-    for edge in edges[1:]:
-        if edge - start >= ROWS_PER_GROUP or edge == n_rows:
-            groups.extend(
-                (at, min(LARGEST_GROUP, edge - at))
-                for at in range(start, edge, LARGEST_GROUP)
-            )
-            start = edge
-    return groups
+        return spec.sort_by[: spec.sort_by.index(spec.time)]
+    return spec.sort_by[:1]
+
+
+def _time_labels(moments: IntArray, n_chunks: int) -> IntArray:
+    """Return each row's chunk, so that chunks are about equal and never share a time."""
+    stride = max(1, len(moments) // 100_000)
+    shares = np.arange(1, n_chunks) / n_chunks
+    sampled = np.sort(moments[::stride])
+    cuts = np.unique(sampled[(shares * len(sampled)).astype(np.int64)])
+    return np.searchsorted(cuts, moments, side="right")
+
+
+def _segments(is_edge: BoolArray) -> list[tuple[int, int]]:
+    edges = [0, *(np.flatnonzero(is_edge) + 1).tolist(), len(is_edge) + 1]
+    return [(a, b - a) for a, b in itertools.pairwise(edges)]
+
+
+def _group(segments: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:
+    """Gather segments into row groups: whole segments, none below the least size."""
+    groups: list[list[tuple[int, int]]] = []
+    gathered: list[tuple[int, int]] = []
+    size = 0
+    for start, length in segments:
+        for at in range(start, start + length, LARGEST_GROUP):
+            piece = min(LARGEST_GROUP, start + length - at)
+            gathered.append((at, piece))
+            size += piece
+            if size >= ROWS_PER_GROUP:
+                groups.append(gathered)
+                gathered, size = [], 0
+    if gathered:
+        groups.append(gathered)
+    return [_joined(group) for group in groups]
+
+
+def _joined(group: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Join segments that lie next to each other."""
+    joined = [group[0]]
+    for start, length in group[1:]:
+        last_start, last_length = joined[-1]
+        if last_start + last_length == start:
+            joined[-1] = (last_start, last_length + length)
+        else:
+            joined.append((start, length))
+    return joined
 
 
 def _write_file(
     location: Location,
     folder: str,
     spec: TableSpec,
-    rows: pa.Table,
+    chunk: _Chunk,
     *,
     data_change: bool,
 ) -> WrittenFile:
     name = f"part-{uuid.uuid4().hex}.parquet"
     path = f"{folder}/{name}"
     indexed = indexed_columns(spec)
-    texts = [
-        f.name
-        for f in rows.schema
-        if pa.types.is_dictionary(f.type) or pa.types.is_string(f.type)
-    ]
-    delta_packed = {
-        c.name: "DELTA_BINARY_PACKED"
-        for c in spec.columns
-        if pa.types.is_timestamp(c.dtype) or pa.types.is_int64(c.dtype)
-    }
-    with (
-        location.filesystem.open_output_stream(path) as sink,
-        pq.ParquetWriter(
+    tables = list(chunk.tables())
+    with location.filesystem.open_output_stream(path) as sink:
+        with pq.ParquetWriter(
             sink,
-            rows.schema,
+            tables[0].schema,
             compression=COMPRESSION,
-            use_dictionary=texts,
-            column_encoding=delta_packed,
+            use_dictionary=[c.name for c in spec.columns if c.dtype == TEXT],
+            column_encoding={
+                c.name: "DELTA_BINARY_PACKED"
+                for c in spec.columns
+                if c.dtype in (TIMESTAMP, INTEGER)
+            },
             write_statistics=indexed,
             store_schema=False,
-        ) as writer,
-    ):
-        for start, length in row_groups(spec, rows):
-            writer.write_table(rows.slice(start, length), row_group_size=length)
-        writer.close()
+        ) as writer:
+            for table in tables:
+                writer.write_table(table, row_group_size=table.num_rows)
         size = sink.tell()
     action = AddAction(
         path=name,
@@ -182,7 +216,7 @@ def _write_file(
         partition_values={},
         modification_time=int(time.time() * 1000),
         data_change=data_change,
-        stats=json.dumps(_file_statistics(rows, indexed)),
+        stats=json.dumps(_file_statistics(pa.concat_tables(tables), indexed)),
     )
     return WrittenFile(path, action)
 

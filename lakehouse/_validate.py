@@ -50,6 +50,18 @@ def conform(spec: TableSpec, rows: pa.Table) -> pa.Table:
     return pa.table(columns, names=[column.name for column in spec.columns])
 
 
+def coded_columns(spec: TableSpec) -> set[str]:
+    """Return the text columns that sorting, look-ups or closed lists work on."""
+    used = {*spec.key, *spec.sort_by}
+    if spec.latest is not None:
+        used |= {*spec.latest.key, *spec.latest.order}
+    return {
+        column.name
+        for column in spec.columns
+        if column.dtype == TEXT and (column.name in used or column.allowed is not None)
+    }
+
+
 def decode(spec: TableSpec, rows: pa.Table) -> pa.Table:
     """Return `rows` in the declared types, text decoded."""
     return rows.cast(
@@ -59,11 +71,12 @@ def decode(spec: TableSpec, rows: pa.Table) -> pa.Table:
     )
 
 
-def encode(rows: pa.Table) -> pa.Table:
-    """Return `rows` with text columns dictionary-encoded."""
+def encode(spec: TableSpec, rows: pa.Table) -> pa.Table:
+    """Return stored `rows` with text columns encoded as `conform` does."""
+    coded = coded_columns(spec)
     return pa.table(
         {
-            name: column.dictionary_encode() if column.type == TEXT else column
+            name: column.dictionary_encode() if name in coded else column
             for name, column in zip(rows.column_names, rows.columns, strict=True)
         }
     )
@@ -90,7 +103,7 @@ def _conform_column(
     where = f"table {spec.name}, column {column.name}"
     if values.null_count and not column.is_nullable:
         raise SchemaError(f"{where}: null in row {_first(pc.is_null(values))}")
-    values = _cast(where, column, values)
+    values = _cast(where, column, values, is_coded=column.name in coded_columns(spec))
     if column.allowed is not None:
         _check_allowed(where, column, values)
     if pa.types.is_list(column.dtype):
@@ -100,10 +113,15 @@ def _conform_column(
     return values
 
 
-def _cast(where: str, column: ColumnSpec, values: pa.ChunkedArray) -> pa.ChunkedArray:
+def _cast(
+    where: str, column: ColumnSpec, values: pa.ChunkedArray, *, is_coded: bool
+) -> pa.ChunkedArray:
     target = column.dtype
     if target == TEXT:
-        return _encode(where, values)
+        if is_coded and values.type == _ENCODED:
+            return values.unify_dictionaries()
+        values = _cast_text(where, values)
+        return values.dictionary_encode() if is_coded else values
     if values.type == target:
         return values
     if not _is_widening(values.type, target):
@@ -114,18 +132,17 @@ def _cast(where: str, column: ColumnSpec, values: pa.ChunkedArray) -> pa.Chunked
         raise SchemaError(f"{where}: not exact as {target}: {error}") from error
 
 
-def _encode(where: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
+def _cast_text(where: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
     kind = values.type
     if pa.types.is_dictionary(kind):
-        values = values.unify_dictionaries()
-        return values if kind == _ENCODED else values.cast(_ENCODED)
+        return _cast_text(where, values.cast(kind.value_type))
     if pa.types.is_null(kind):
-        return pa.chunked_array([pa.nulls(len(values), _ENCODED)])
+        return pa.chunked_array([pa.nulls(len(values), TEXT)])
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        values = values.cast(TEXT)
-    elif kind != TEXT:
+        return values.cast(TEXT)
+    if kind != TEXT:
         raise SchemaError(f"{where}: type {kind}, expected {TEXT}")
-    return values.dictionary_encode()
+    return values
 
 
 def _is_widening(source: pa.DataType, target: pa.DataType) -> bool:

@@ -16,11 +16,11 @@ from deltalake.exceptions import CommitFailedError
 from lakehouse._commit import StoredFile, TableHandle, with_retries
 from lakehouse._files import read_files, read_rows
 from lakehouse._keys import (
+    CodedRows,
     IntArray,
     describe_key,
     differing_rows,
     match_keys,
-    order_rows,
     refuse_repeated_keys,
 )
 from lakehouse._latest import LatestTable
@@ -70,9 +70,10 @@ class _Write(ABC):
         self._latest = latest
         self._spec: TableSpec = handle.spec
         self._windows = _windows(window)
-        rows, _ = order_rows(conform(self._spec, rows), self._spec.sort_by)
-        refuse_repeated_keys(self._spec.name, rows, self._spec.key, self._spec.sort_by)
-        self._batch = rows
+        spec = self._spec
+        batch = CodedRows(conform(spec, rows)).sorted_by(spec.sort_by)
+        refuse_repeated_keys(spec.name, batch, key=spec.key, sorted_by=spec.sort_by)
+        self._batch = batch
 
     def run(self) -> Commit:
         """Attempt until no other writer gets in between."""
@@ -94,7 +95,7 @@ class _Write(ABC):
     def _nothing(self, delta: Any, n_skipped: int) -> Commit:
         return Commit(self._spec.name, delta.version(), 0, n_skipped, is_new=False)
 
-    def _write(self, rows: pa.Table) -> list[WrittenFile]:
+    def _write(self, rows: CodedRows) -> list[WrittenFile]:
         return write_files(self._handle.location, self._spec, rows)
 
     def _drop(self, written: Sequence[WrittenFile]) -> None:
@@ -129,12 +130,12 @@ class _Write(ABC):
         tuple of row numbers in the batch and the stored rows, pairwise; None if none
         """
         spec = self._spec
-        files = self._handle.files_touching(delta, self._batch)
+        files = self._handle.files_touching(delta, self._batch.rows)
         names = list(dict.fromkeys((*spec.key, *columns)))
         found: list[tuple[IntArray, pa.Table]] = []
         for file in files:
             stored = read_files(self._handle.location, spec, [file], columns=names)
-            ours, theirs = match_keys(self._batch, stored, spec.key)
+            ours, theirs = match_keys(self._batch.rows, stored, spec.key)
             if ours.size:
                 found.append((ours, nullable(stored.take(pa.array(theirs)))))
         if not found:
@@ -148,7 +149,7 @@ class _Write(ABC):
 class AppendWrite(_Write):
     """New rows under a window; see `Lake.append`."""
 
-    _fresh: pa.Table | None = None
+    _fresh: CodedRows | None = None
     _written: Sequence[WrittenFile] = ()
 
     def run(self) -> Commit:
@@ -163,9 +164,9 @@ class AppendWrite(_Write):
         pending = self._pending(delta)
         if not pending:
             self._drop(self._written)
-            return self._nothing(delta, self._batch.num_rows)
+            return self._nothing(delta, self._batch.n_rows)
         fresh = self._not_stored(delta)
-        if self._fresh is None or fresh.num_rows != self._fresh.num_rows:
+        if self._fresh is None or fresh.n_rows != self._fresh.n_rows:
             self._drop(self._written)
             self._written = self._write(fresh)
             self._fresh = fresh
@@ -174,17 +175,17 @@ class AppendWrite(_Write):
         )
         if self._latest is not None:
             self._latest.advance(version, fresh)
-        n_skipped = self._batch.num_rows - fresh.num_rows
-        return Commit(self._spec.name, version, fresh.num_rows, n_skipped, is_new=True)
+        n_skipped = self._batch.n_rows - fresh.n_rows
+        return Commit(self._spec.name, version, fresh.n_rows, n_skipped, is_new=True)
 
-    def _not_stored(self, delta: Any) -> pa.Table:
+    def _not_stored(self, delta: Any) -> CodedRows:
         """Return the rows whose key is not stored; refuse changed content."""
         batch, spec = self._batch, self._spec
         matches = self._stored_matches(delta, content(spec))
         if matches is None:
             return batch
         ours, stored = matches
-        mine = batch.take(pa.array(ours))
+        mine = batch.rows.take(pa.array(ours))
         differs = differing_rows(mine, stored, content(spec))
         if differs.any():
             where = describe_key(mine, spec.key, int(differs.argmax()))
@@ -193,7 +194,7 @@ class AppendWrite(_Write):
                 f"({int(differs.sum())} such rows); append adds new keys, upsert "
                 "changes stored ones"
             )
-        return without(batch, ours)
+        return batch.without(ours)
 
 
 class UpsertWrite(_Write):
@@ -205,25 +206,23 @@ class UpsertWrite(_Write):
         delta = self._handle.ensure()
         pending = self._pending(delta)
         if self._is_done(pending):
-            return self._nothing(delta, self._batch.num_rows)
+            return self._nothing(delta, self._batch.n_rows)
         changed, kept, removes = self._plan(delta)
-        n_skipped = self._batch.num_rows - changed.num_rows
-        if not changed.num_rows and not pending:
+        n_skipped = self._batch.n_rows - changed.n_rows
+        if not changed.n_rows and not pending:
             return self._nothing(delta, n_skipped)
         written = self._write(_merged(self._spec, kept, changed))
         version = self._commit_or_drop(delta, written, removes, pending)
         if self._latest is not None:
             if removes and not self._latest.is_order_in_key:
-                self._latest.repair()
+                self._latest.current()
             else:
                 self._latest.advance(version, changed)
-        return Commit(
-            self._spec.name, version, changed.num_rows, n_skipped, is_new=True
-        )
+        return Commit(self._spec.name, version, changed.n_rows, n_skipped, is_new=True)
 
-    def _plan(self, delta: Any) -> tuple[pa.Table, list[pa.Table], list[StoredFile]]:
+    def _plan(self, delta: Any) -> tuple[CodedRows, list[pa.Table], list[StoredFile]]:
         """Return changed rows, the rows to keep of touched files, and these files."""
-        spec, batch = self._spec, self._batch
+        spec, batch = self._spec, self._batch.rows
         kept: list[pa.Table] = []
         removes: list[StoredFile] = []
         equal = [np.empty(0, dtype=np.int64)]
@@ -239,7 +238,7 @@ class UpsertWrite(_Write):
             if differs.any():
                 removes.append(file)
                 kept.append(without(stored, theirs[differs]))
-        return without(batch, np.concatenate(equal)), kept, removes
+        return self._batch.without(np.concatenate(equal)), kept, removes
 
 
 class ReplaceWrite(_Write):
@@ -257,7 +256,7 @@ class ReplaceWrite(_Write):
         super().__init__(handle, latest, rows, window)
         self._predicate = Predicate(self._spec, predicate) if predicate else None
         if self._predicate is not None:
-            self._predicate.refuse_outside(decode(self._spec, self._batch))
+            self._predicate.refuse_outside(decode(self._spec, self._batch.rows))
 
     def attempt(self) -> Commit:
         """Plan on the newest version and commit as the next one."""
@@ -265,7 +264,7 @@ class ReplaceWrite(_Write):
         delta = self._handle.ensure()
         pending = self._pending(delta)
         if self._is_done(pending):
-            return self._nothing(delta, self._batch.num_rows)
+            return self._nothing(delta, self._batch.n_rows)
         removes = self._handle.files(delta)
         kept: list[pa.Table] = []
         if self._predicate is not None:
@@ -273,8 +272,8 @@ class ReplaceWrite(_Write):
         written = self._write(_merged(self._spec, kept, self._batch))
         version = self._commit_or_drop(delta, written, removes, pending)
         if self._latest is not None:
-            self._latest.repair()
-        return Commit(self._spec.name, version, self._batch.num_rows, 0, is_new=True)
+            self._latest.current()
+        return Commit(self._spec.name, version, self._batch.n_rows, 0, is_new=True)
 
     def _outside(
         self, delta: Any, predicate: Predicate
@@ -287,9 +286,9 @@ class ReplaceWrite(_Write):
             stored = read_rows(self._handle.location, spec, file, None)
             is_inside = predicate.holds(stored)
             outside = stored.filter(pa.array(~is_inside))
-            clashes, _ = match_keys(self._batch, outside, spec.key)
+            clashes, _ = match_keys(self._batch.rows, outside, spec.key)
             if clashes.size:
-                where = describe_key(self._batch, spec.key, int(clashes[0]))
+                where = describe_key(self._batch.rows, spec.key, int(clashes[0]))
                 raise SchemaError(
                     f"table {spec.name}: {where} is stored outside {predicate.text!r}"
                 )
@@ -319,11 +318,11 @@ def nullable(rows: pa.Table) -> pa.Table:
     return rows.cast(pa.schema([f.with_nullable(nullable=True) for f in rows.schema]))
 
 
-def _merged(spec: TableSpec, kept: Sequence[pa.Table], fresh: pa.Table) -> pa.Table:
+def _merged(spec: TableSpec, kept: Sequence[pa.Table], fresh: CodedRows) -> CodedRows:
     if not kept:
         return fresh
-    parts = [nullable(rows) for rows in (*kept, decode(spec, fresh))]
-    return order_rows(encode(pa.concat_tables(parts)), spec.sort_by)[0]
+    parts = [nullable(rows) for rows in (*kept, decode(spec, fresh.rows))]
+    return CodedRows(encode(spec, pa.concat_tables(parts))).sorted_by(spec.sort_by)
 
 
 def _windows(window: str | Sequence[str] | None) -> list[str]:
