@@ -121,6 +121,27 @@ class KeyStore:
                 f"{self.root_path}: no trusted root here; run `alphalake init`"
             ) from error
 
+    def roots(self) -> list[bytes]:
+        """Return every root released with these keys, oldest first."""
+        history = self.folder / "root_history"
+        found: list[bytes] = []
+        while (path := history / f"{len(found) + 1}.root.json").exists():
+            found.append(path.read_bytes())
+        return found
+
+    def keep_root(self, version: int, data: bytes) -> None:
+        """Remember a released root; the first becomes the trusted one.
+
+        Clients start from the first and walk to the newest, so that what they remember
+        of the repository stays theirs when keys rotate.
+        """
+        self._prepare()
+        history = self.folder / "root_history"
+        history.mkdir(exist_ok=True)
+        write_atomically(history / f"{version}.root.json", data)
+        if not self.root_path.exists():
+            write_atomically(self.root_path, data)
+
     def refuse_under(self, lake_root: str) -> None:
         """Refuse to keep keys where the lake's readers can see them.
 

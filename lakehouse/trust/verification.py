@@ -20,7 +20,7 @@ from types import MappingProxyType
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tuf.api.metadata import Key, TargetFile, Targets
+from tuf.api.metadata import Key, TargetFile
 
 from lakehouse.clock import Clock
 from lakehouse.schema.catalogue import TABLES
