@@ -65,6 +65,20 @@ def positions(ts: TimeArray, *, timeframe: str, calendar: str) -> IntArray:
     return np.where(opens[rows] == ts, rows, -1).astype(np.int64)
 
 
+def trading_start(ts: TimeArray, *, timeframe: str, calendar: str) -> TimeArray:
+    """Return when trading begins within bars: their open, or the session's if later.
+
+    Raises
+    ------
+    CalendarError
+        If the calendar is unknown.
+    """
+    market = sessions(calendar)
+    span = np.searchsorted(market.ends, ts, side="right")
+    start = np.maximum(ts, market.starts[np.minimum(span, len(market.starts) - 1)])
+    return np.where(start < ts + step(timeframe), start, ts)
+
+
 def next_opens(
     last_ts: datetime | np.datetime64, n: int, *, timeframe: str, calendar: str
 ) -> TimeArray:

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lab.arrays import AnyArray, BoolArray, FloatArray, IntArray, TimeArray
+from lab.arrays import AnyArray, BoolArray, IntArray, TimeArray
 from lab.bars.calendars import known_ts, positions
 from lab.bars.series import Series
 from lab.bars.targets import MAX_MISSED
@@ -87,7 +87,10 @@ class Panel:
         step(timeframe)
         known_instruments = instruments_by_symbol(instruments)
         panel = cls(timeframe, {}, {}, {})
-        for symbol, rows in _by_symbol(ohlcv, timeframe, symbols).items():
+        columns = (*_PRICES, "volume")
+        for symbol, rows in rows_by_symbol(
+            ohlcv, columns, timeframe=timeframe, symbols=symbols
+        ).items():
             instrument = known_instruments.get(symbol)
             if instrument is None:
                 raise BarsError(f"symbol {symbol!r} has bars but is no instrument")
@@ -189,8 +192,84 @@ def instruments_by_symbol(instruments: pa.Table) -> dict[str, Instrument]:
     }
 
 
-def group_rows(symbols: pa.ChunkedArray) -> dict[str, IntArray]:
-    """Return the row numbers of each symbol, in the order of the rows."""
+def rows_by_symbol(
+    ohlcv: pa.Table,
+    columns: tuple[str, ...],
+    *,
+    timeframe: str,
+    symbols: Collection[str] | None = None,
+) -> dict[str, dict[str, AnyArray]]:
+    """Return `ts`, `is_split` and `columns` of each symbol's bars, oldest first.
+
+    Parameters
+    ----------
+    ohlcv : pyarrow.Table
+        Rows of `ohlcv`, any order; `flags` may be absent.
+    columns : tuple of str
+        Which number columns; null becomes NaN.
+    timeframe : str
+        Rows of other timeframes are ignored.
+    symbols : collection of str, optional
+        Only these.
+
+    Returns
+    -------
+    dict of str to dict of str to ndarray of shape (n_obs,)
+
+    Raises
+    ------
+    BarsError
+        If a column is missing.
+    """
+    _require(ohlcv, ("symbol", "timeframe", "ts", *columns), "ohlcv")
+    wanted = pc.equal(ohlcv["timeframe"], timeframe)
+    if symbols is not None:
+        allowed = pa.array(sorted(symbols), type=ohlcv["symbol"].type)
+        wanted = pc.and_(wanted, pc.is_in(ohlcv["symbol"], value_set=allowed))
+    optional = [name for name in ("flags",) if name in ohlcv.column_names]
+    table = ohlcv.select(["symbol", "ts", *columns, *optional]).filter(wanted)
+    ts = table["ts"].cast(pa.timestamp("us")).to_numpy()
+    arrays: dict[str, AnyArray] = {
+        "ts": ts,
+        "is_split": _split_flags(table),
+        **{name: table[name].to_numpy().astype(np.float64) for name in columns},
+    }
+    grouped = {}
+    for symbol, rows in _group_rows(table["symbol"]).items():
+        in_order = rows[np.argsort(ts[rows], kind="stable")]
+        grouped[symbol] = {name: array[in_order] for name, array in arrays.items()}
+    return grouped
+
+
+def on_grid(
+    rows: dict[str, AnyArray], *, timeframe: str, calendar: str
+) -> tuple[dict[str, AnyArray], IntArray]:
+    """Return the bars on the calendar's grid and their numbers on it.
+
+    A split flag on a bar that is left out goes to the next bar kept.
+
+    Raises
+    ------
+    CalendarError
+        If the calendar is unknown.
+    """
+    place = positions(rows["ts"], timeframe=timeframe, calendar=calendar)
+    is_kept = place >= 0
+    splits_so_far = np.cumsum(rows["is_split"])[is_kept]
+    kept = {name: array[is_kept] for name, array in rows.items()}
+    kept["is_split"] = np.diff(splits_so_far, prepend=0) > 0
+    return kept, place[is_kept]
+
+
+def _split_flags(ohlcv: pa.Table) -> BoolArray:
+    if "flags" not in ohlcv.column_names:
+        return np.zeros(len(ohlcv), dtype=np.bool_)
+    flags = ohlcv["flags"].cast(pa.string())
+    has_split = pc.fill_null(pc.match_substring(flags, SPLIT_FLAG), fill_value=False)
+    return np.asarray(has_split.to_numpy(), dtype=np.bool_)
+
+
+def _group_rows(symbols: pa.ChunkedArray) -> dict[str, IntArray]:
     if len(symbols) == 0:
         return {}
     encoded = symbols.combine_chunks().dictionary_encode()
@@ -201,66 +280,24 @@ def group_rows(symbols: pa.ChunkedArray) -> dict[str, IntArray]:
     return dict(zip(names, np.split(order, cuts), strict=True))
 
 
-def _by_symbol(
-    ohlcv: pa.Table, timeframe: str, symbols: Collection[str] | None
-) -> dict[str, dict[str, AnyArray]]:
-    columns = ["symbol", "timeframe", "ts", *_PRICES, "volume"]
-    _require(ohlcv, tuple(columns), "ohlcv")
-    has_flags = "flags" in ohlcv.column_names
-    table = ohlcv.select([*columns, "flags"] if has_flags else columns)
-    wanted = pc.equal(table["timeframe"], timeframe)
-    if symbols is not None:
-        allowed = pa.array(sorted(symbols), type=table["symbol"].type)
-        wanted = pc.and_(wanted, pc.is_in(table["symbol"], value_set=allowed))
-    table = table.filter(wanted)
-    arrays: dict[str, AnyArray] = {
-        "ts": table["ts"].cast(pa.timestamp("us")).to_numpy(),
-        **{name: table[name].to_numpy() for name in (*_PRICES, "volume")},
-        "is_split": split_flags(table),
-    }
-    return {
-        symbol: {name: array[rows] for name, array in arrays.items()}
-        for symbol, rows in group_rows(table["symbol"]).items()
-    }
-
-
-def split_flags(ohlcv: pa.Table) -> BoolArray:
-    """Return which rows of `ohlcv` intake suspected of a split."""
-    if "flags" not in ohlcv.column_names:
-        return np.zeros(len(ohlcv), dtype=np.bool_)
-    flags = ohlcv["flags"].cast(pa.string())
-    has_split = pc.fill_null(pc.match_substring(flags, SPLIT_FLAG), fill_value=False)
-    return np.asarray(has_split.to_numpy(), dtype=np.bool_)
-
-
 def _to_series(
     rows: dict[str, AnyArray], instrument: Instrument, timeframe: str
 ) -> Series:
-    order = np.argsort(rows["ts"], kind="stable")
-    rows = {name: array[order] for name, array in rows.items()}
-    place = positions(rows["ts"], timeframe=timeframe, calendar=instrument.calendar)
-    is_split = _carry(rows["is_split"], place >= 0)
-    rows = {name: array[place >= 0] for name, array in rows.items()}
-    place = place[place >= 0]
+    rows, place = on_grid(rows, timeframe=timeframe, calendar=instrument.calendar)
     after_gap = np.diff(place, prepend=place[:1]) > MAX_MISSED[timeframe]
-    prices: dict[str, FloatArray] = {
-        name: rows[name].astype(np.float64) for name in (*_PRICES, "volume")
-    }
     return Series(
         symbol=instrument.symbol,
         timeframe=timeframe,
         calendar=instrument.calendar,
         asset_class=instrument.asset_class,
         ts=rows["ts"],
-        is_break=after_gap | is_split,
-        **prices,
+        open=rows["open"],
+        high=rows["high"],
+        low=rows["low"],
+        close=rows["close"],
+        volume=rows["volume"],
+        is_break=after_gap | rows["is_split"],
     )
-
-
-def _carry(flags: BoolArray, is_kept: BoolArray) -> BoolArray:
-    # A flag on a bar that is left out belongs to the step into the next kept bar.
-    count = np.cumsum(flags)[is_kept]
-    return np.diff(count, prepend=0) > 0
 
 
 def _is_delisted(instrument: Instrument, last_known: np.datetime64) -> bool:
