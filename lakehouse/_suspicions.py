@@ -39,7 +39,7 @@ WICK_MULTIPLE: Final = 12.0
 SMALLEST_WICK: Final = 0.01
 TAKEN_BACK: Final = 0.25
 WINDOW: Final = 40
-_NO_SPLITS: Final = frozenset({"crypto", "fx", "commodity", "rates"})
+_NO_SPLITS: Final = frozenset({"crypto", "fx", "index", "commodity", "rates"})
 _DAY_US: Final = 86_400_000_000
 
 
@@ -171,7 +171,7 @@ def find_bad_prints(bars: SortedBars) -> IntArray:
 
 
 def _local_heights(bars: SortedBars, height: FloatArray, rows: IntArray) -> FloatArray:
-    """Return the upper range of bar heights around each row, its own left out."""
+    """Return the upper range of bar heights around each row, not less than a tick."""
     offsets = np.concatenate([np.arange(-WINDOW, 0), [1]])
     around = rows[:, None] + offsets
     inside = (around >= 0) & (around < len(height))
@@ -182,4 +182,6 @@ def _local_heights(bars: SortedBars, height: FloatArray, rows: IntArray) -> Floa
     enough = inside.sum(axis=1) >= 10
     if enough.any():
         local[enough] = np.nanquantile(heights[enough], 0.75, axis=1)
-    return np.maximum(local, 1e-4)
+    # Coarsely rounded prices: one tick is no wick, however flat the other bars are.
+    tick = np.where(heights > 0, heights, np.inf).min(axis=1)
+    return np.maximum(local, tick)
