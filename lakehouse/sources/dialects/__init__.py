@@ -1,0 +1,1 @@
+"""How each kind of bar file is recognised and read; `lakehouse.sources.files` drives."""
