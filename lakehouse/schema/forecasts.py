@@ -104,7 +104,7 @@ WITH blocks AS (
            avg((actual <= p50)::INT) FILTER (WHERE is_in_skill) AS share_below_p50,
            avg((actual <= p90)::INT) FILTER (WHERE is_in_skill) AS share_below_p90,
            avg(pinball_mean) FILTER (WHERE is_in_skill) AS pinball,
-           sum(pinball_mean) FILTER (WHERE is_in_skill)
+           2 * sum(pinball_mean) FILTER (WHERE is_in_skill)
                / nullif(sum(abs(actual)) FILTER (WHERE is_in_skill), 0) AS wql,
            avg(crps) FILTER (WHERE is_in_skill) AS crps,
            avg(scaled_error) FILTER (WHERE is_in_skill) AS mase,
@@ -144,7 +144,7 @@ PREDICTION_SCORES = TableSpec(
         number("p90", "Forecast 90 % quantile.", "quote currency"),
         flag(
             "is_direction_hit",
-            "p50 on the right side; null if either is flat.",
+            "p50 on the right side of last_close; null if p50 or actual is flat.",
             is_nullable=True,
         ),
         flag("is_covered", "p10 <= actual <= p90."),
@@ -154,7 +154,7 @@ PREDICTION_SCORES = TableSpec(
         ),
         number(
             "scaled_error",
-            "absolute_error over the in-sample naive error (MASE).",
+            "absolute_error over the mean absolute change of the 512 bars before (MASE); null below 20.",
             minimum=0,
             is_nullable=True,
         ),
@@ -165,18 +165,34 @@ PREDICTION_SCORES = TableSpec(
             minimum=0,
         ),
         number(
-            "crps", "CRPS: fair from samples, else from quantiles.", "quote currency"
+            "crps",
+            "CRPS: fair from the stored samples, else from the three quantiles.",
+            "quote currency",
         ),
-        number("pit", "Share of the forecast below the actual.", minimum=0, maximum=1),
+        number(
+            "pit",
+            "Share of the forecast below the actual (middle of its rank's bin).",
+            minimum=0,
+            maximum=1,
+        ),
         number(
             "winkler", "Interval score of the 80 % band.", "quote currency", minimum=0
         ),
         number("actual_return", "log(actual / last_close)."),
         number("strategy_return", "sign(p50 - last_close) * actual_return."),
-        ColumnSpec("block", INTEGER, "Non-overlapping block of this horizon's length."),
-        number("bars_per_year", "Observed bars a year of this symbol.", minimum=0),
+        ColumnSpec(
+            "block",
+            INTEGER,
+            "Target bar's number on its calendar // horizon: one forecast a block enters Sharpe.",
+        ),
+        number(
+            "bars_per_year",
+            "Bars of this symbol in the year up to the target.",
+            minimum=0,
+        ),
         flag(
-            "is_in_skill", "False for contaminated forecasts and nearly finished bars."
+            "is_in_skill",
+            "False if contaminated, if half the target bar was over at as_of, or across a suspected split.",
         ),
         flag("is_contaminated", "Copied from the forecast."),
         when("scored_at", "Clock time of the scoring."),

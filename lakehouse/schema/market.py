@@ -48,7 +48,7 @@ INSTRUMENTS = TableSpec(
         ASSET_CLASS,
         text(
             "calendar",
-            "`24x7`, `fx` (Sunday 22:00 to Friday 22:00 UTC) or an exchange MIC, e.g. XNYS.",
+            "`24x7`, `fx` (Sunday to Friday, 17:00 New York) or an exchange MIC, e.g. XNYS.",
         ),
         text("currency", "Quote currency, ISO 4217, where known.", is_nullable=True),
         flag("is_leader", "Read as a feature of other symbols; not forecast itself."),

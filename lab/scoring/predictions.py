@@ -31,6 +31,8 @@ from lab.scoring.quantile import pinball_loss
 from lab.scoring.unfold import Unfolded, checked_predictions, samples_at, times, unfold
 from lakehouse.schema.forecasts import PREDICTION_SCORES
 
+__all__ = ["HORIZONS", "Settlement", "score_predictions", "settle_predictions"]
+
 LEVELS: Final = np.array([0.1, 0.5, 0.9])
 _COPIED: Final = ("prediction_id", "symbol", "timeframe", "model_name", "model_version")
 
