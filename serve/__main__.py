@@ -1,0 +1,110 @@
+"""`python -m serve`: the gateway on granian."""
+
+import argparse
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pydantic
+from granian import Granian
+from granian.constants import HTTPModes, Interfaces, Loops
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
+
+from lakehouse.clock import resolve_clock
+from lakehouse.errors import InputError
+from serve.settings import ServeSettings, to_environment
+
+_HEADER_TIMEOUT_MS = 10_000  # half-open requests are closed after it
+_BACKLOG = 2048  # connections
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="alphalake serve", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=_port, default=8000)
+    parser.add_argument("--root", help="lake root: a folder, s3:// or http(s)://")
+    parser.add_argument("--trust", type=Path, help="trusted root.json")
+    parser.add_argument("--state", type=Path, help="the gateway's own folder")
+    parser.add_argument("--now", help="the present, if not wall time")
+    parser.add_argument("--workers", type=int, default=1, choices=range(1, 17))
+    parser.add_argument(
+        "--rate-limit", type=float, help="requests a second per address; 0 = no limit"
+    )
+    parser.add_argument("--refresh-seconds", type=float, help="between verifications")
+    return parser.parse_args(arguments)
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 1 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"{port} is not a port, allowed 1 to 65535")
+    return port
+
+
+def read_settings(options: argparse.Namespace) -> ServeSettings:
+    """Merge the command line over the environment.
+
+    Raises
+    ------
+    InputError
+        If a value is out of range, or the trusted root or a time cannot be read.
+    """
+    names = ("root", "trust", "state", "now", "rate_limit", "refresh_seconds")
+    given: dict[str, Any] = {
+        name: getattr(options, name)
+        for name in names
+        if getattr(options, name) is not None
+    }
+    try:
+        settings = ServeSettings(**given)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"serve {first['loc'][0]}: {first['msg']}") from error
+    if not settings.trust.is_file():
+        raise InputError(
+            f"trusted root {settings.trust}: no such file; run `alphalake init` or "
+            "name it with --trust FILE"
+        )
+    if settings.now is not None:
+        resolve_clock(".", now=settings.now)
+    return settings
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve until stopped; 2 for bad input."""
+    options = parse(sys.argv[1:] if arguments is None else arguments)
+    try:
+        settings = read_settings(options)
+    except InputError as error:
+        print(f"alphalake serve: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    os.environ.update(to_environment(settings))
+    server = Granian(
+        "serve.worker:build",
+        factory=True,
+        address=options.host,
+        port=options.port,
+        interface=Interfaces.ASGI,
+        workers=options.workers,
+        loop=Loops.auto,
+        http=HTTPModes.http1,
+        websockets=False,
+        backlog=_BACKLOG,
+        http1_settings=HTTP1Settings(
+            header_read_timeout=_HEADER_TIMEOUT_MS, max_buffer_size=65_536
+        ),
+        respawn_failed_workers=False,
+        log_level=LogLevels.warning,
+        process_name="alphalake-serve",
+    )
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    server.serve()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+"""`/artefacts`: the signed repository, for consumers that verify it themselves."""
+
+import asyncio
+import re
+from typing import Annotated, Any, Final
+
+from litestar import Controller, Request, Response, get
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
+from litestar.params import Parameter
+
+from lakehouse.errors import TrustError
+from serve.errors import MalformedError, NotHereError
+from serve.gateway import Gateway, GatewayPart
+from serve.problems import documented
+
+_METADATA: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\.json")
+_TARGET: Final = re.compile(
+    r"([A-Za-z0-9][A-Za-z0-9_-]{0,63}/){0,2}[A-Za-z0-9][A-Za-z0-9_.-]{0,191}\.json"
+)
+_DATA: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=%+,/-]{0,255}\.parquet")
+_SECURITY: Final[tuple[dict[str, list[str]], ...]] = ({"consumer": []},)
+_FILE: Final = {
+    200: ResponseSpec(bytes, media_type="application/octet-stream", description="File")
+}
+_PROBLEMS: Final = documented(400, 401, 404, 414, 429)
+
+Name = Annotated[
+    str,
+    Parameter(
+        description="File name below the folder.",
+        max_length=256,
+        examples=[Example(value="timestamp.json")],
+    ),
+]
+Table = Annotated[
+    str,
+    Parameter(
+        description="Table named by a current manifest.",
+        max_length=64,
+        examples=[Example(value="artefact_latest_predictions")],
+    ),
+]
+
+
+class RepositoryController(Controller):
+    """Metadata, targets and the data files that current manifests name."""
+
+    path = "/artefacts"
+    tags = ("artefacts",)
+    security = _SECURITY
+
+    @get(
+        "/metadata/{name:str}",
+        operation_id="readMetadata",
+        summary="TUF metadata",
+        responses={**_FILE, **_PROBLEMS},
+    )
+    async def read_metadata(
+        self, request: Request[Any, Any, Any], gateway: GatewayPart, name: Name
+    ) -> Response[bytes]:
+        """Return a metadata file."""
+        consumer = authorise(request, gateway)
+        _require(_METADATA, name)
+        return await _send(gateway, consumer, f"artefacts/metadata/{name}")
+
+    @get(
+        "/targets/{name:path}",
+        operation_id="readTarget",
+        summary="TUF target: a manifest",
+        responses={**_FILE, **_PROBLEMS},
+    )
+    async def read_target(
+        self, request: Request[Any, Any, Any], gateway: GatewayPart, name: Name
+    ) -> Response[bytes]:
+        """Return a target file."""
+        consumer = authorise(request, gateway)
+        target = name.removeprefix("/")
+        _require(_TARGET, target)
+        return await _send(gateway, consumer, f"artefacts/targets/{target}")
+
+    @get(
+        ["/tables/{table:str}/{name:path}"],
+        operation_id="readData",
+        summary="Data file of a current manifest",
+        responses={**_FILE, **_PROBLEMS},
+    )
+    async def read_data(
+        self,
+        request: Request[Any, Any, Any],
+        gateway: GatewayPart,
+        table: Table,
+        name: Name,
+    ) -> Response[bytes]:
+        """Return a data file that a verified manifest names."""
+        consumer = authorise(request, gateway)
+        file = name.removeprefix("/")
+        _require(_DATA, file)
+        view = gateway.view
+        artefacts = view.snapshot.artefacts.values() if view is not None else ()
+        if not any(one.table_name == table and file in one.files for one in artefacts):
+            raise NotHereError(f"no current manifest names {table}/{file}"[:200])
+        return await _send(gateway, consumer, f"tables/{table}/{file}")
+
+
+def authorise(request: Request[Any, Any, Any], gateway: Gateway) -> str:
+    """Return the consumer that a request's bearer token belongs to."""
+    role = gateway.tokens.require(request.headers.get("authorization"), "consumer")
+    return role.removeprefix("consumer:")
+
+
+def _require(pattern: re.Pattern[str], name: str) -> None:
+    if ".." in name or not pattern.fullmatch(name):
+        raise MalformedError(f"{name[:64]!r} is not the name of a repository file")
+
+
+async def _send(gateway: Gateway, consumer: str, path: str) -> Response[bytes]:
+    try:
+        data = await asyncio.to_thread(gateway.provider.read, path)
+    except (TrustError, OSError) as error:
+        await _note(gateway, consumer, path, status=404, n_bytes=0)
+        raise NotHereError(f"{path}: no such repository file") from error
+    await _note(gateway, consumer, path, status=200, n_bytes=len(data))
+    return Response(
+        data,
+        media_type="application/octet-stream",
+        headers={"Cache-Control": "private, no-cache"},
+    )
+
+
+async def _note(
+    gateway: Gateway, consumer: str, path: str, *, status: int, n_bytes: int
+) -> None:
+    await asyncio.to_thread(
+        gateway.pulls.note,
+        consumer,
+        path,
+        status=status,
+        n_bytes=n_bytes,
+        now=gateway.clock.now(),
+    )

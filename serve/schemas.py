@@ -1,0 +1,234 @@
+"""What goes over the wire, as types; the OpenAPI document is generated from them."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+Timeframe = Literal["1h", "1d"]
+Count = Annotated[int, Meta(ge=0)]
+
+
+class ArtefactRef(Struct, frozen=True, kw_only=True):
+    """Which signed manifest an answer was read from."""
+
+    version: Annotated[int, Meta(description="Version of the signed metadata.")]
+    sha256: Annotated[str, Meta(description="SHA-256 of the manifest.")]
+
+
+class Prediction(Struct, frozen=True, kw_only=True):
+    """The newest verified forecast of one symbol, timeframe and model."""
+
+    symbol: str
+    timeframe: Timeframe
+    model_name: str
+    model_version: str
+    generated_at: datetime
+    as_of: Annotated[datetime, Meta(description="Decision time of the forecast.")]
+    last_ts: Annotated[datetime, Meta(description="Open of the newest bar read.")]
+    last_close: Annotated[float, Meta(description="Close of that bar.")]
+    target_ts: Annotated[list[datetime], Meta(description="Opens of the bars.")]
+    p10: Annotated[list[float], Meta(description="10 % quantile of each close.")]
+    p50: Annotated[list[float], Meta(description="Median of each close.")]
+    p90: Annotated[list[float], Meta(description="90 % quantile of each close.")]
+    is_contaminated: bool
+    stale: Annotated[
+        bool,
+        Meta(description="Older than 75 min (1h) or 26 h (1d) of trading time."),
+    ]
+    has_skill: Annotated[bool | None, Meta(description="Null until judged.")]
+    artefact: ArtefactRef
+
+
+class ForecastKey(Struct, frozen=True):
+    """A forecast that can be asked for."""
+
+    timeframe: Timeframe
+    model_name: str
+
+
+class Instrument(Struct, frozen=True, kw_only=True):
+    """An instrument, and what there is of it."""
+
+    symbol: str
+    asset_class: str
+    calendar: str
+    currency: str | None
+    is_leader: bool
+    listed_from: datetime | None
+    listed_to: datetime | None
+    timeframes: Annotated[list[Timeframe], Meta(description="With verified bars.")]
+    forecasts: list[ForecastKey]
+
+
+class Bar(Struct, frozen=True, kw_only=True):
+    """A price bar; `ts` is its open."""
+
+    ts: datetime
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float | None
+    source: str
+    flags: str | None
+
+
+class Score(Struct, frozen=True, kw_only=True):
+    """How one model did on one symbol at one horizon."""
+
+    symbol: str
+    timeframe: Timeframe
+    horizon: int
+    model_name: str
+    n_scored: int
+    n_in_skill: int
+    first_as_of: datetime
+    last_as_of: datetime
+    known_ts: datetime
+    hit_rate: float | None
+    coverage_80: float | None
+    share_below_p10: float | None
+    share_below_p50: float | None
+    share_below_p90: float | None
+    pinball: float | None
+    wql: float | None
+    crps: float | None
+    mase: float | None
+    skill_crps: float | None
+    skill_mae: float | None
+    n_blocks: int
+    sharpe: float | None
+
+
+class Instruments(Struct, frozen=True, kw_only=True):
+    """A page of instruments."""
+
+    items: list[Instrument]
+    total: Count
+    offset: Count
+    limit: Count
+    stale: bool
+    artefact: ArtefactRef | None
+
+
+class Bars(Struct, frozen=True, kw_only=True):
+    """A page of bars: `offset` counts back from the newest, items run forward."""
+
+    symbol: str
+    timeframe: Timeframe
+    items: list[Bar]
+    total: Count
+    offset: Count
+    limit: Count
+    stale: bool
+    artefact: ArtefactRef | None
+
+
+class Scores(Struct, frozen=True, kw_only=True):
+    """A page of scores."""
+
+    items: list[Score]
+    total: Count
+    offset: Count
+    limit: Count
+    stale: bool
+    artefact: ArtefactRef | None
+
+
+class ArtefactState(Struct, frozen=True, kw_only=True):
+    """One verified artefact."""
+
+    kind: str
+    version: int
+    sha256: str
+    role: str
+    as_of: datetime
+    published_at: datetime
+    valid_until: datetime
+
+
+class Status(Struct, frozen=True, kw_only=True):
+    """What the gateway stands on."""
+
+    now: Annotated[datetime, Meta(description="The injected clock's present.")]
+    demo: Annotated[bool, Meta(description="Whether a chosen date stands for now.")]
+    verified_at: Annotated[
+        datetime | None, Meta(description="Last successful verification.")
+    ]
+    stale: Annotated[bool, Meta(description="Whether any served forecast is stale.")]
+    refused: Annotated[
+        str | None, Meta(description="Why the last refresh was refused; null if not.")
+    ]
+    artefacts: list[ArtefactState]
+
+
+class Live(Struct, frozen=True):
+    """The process answers."""
+
+    status: Literal["live", "ready"]
+
+
+class Freshness(Struct, frozen=True, kw_only=True):
+    """Ages to alert on."""
+
+    now: datetime
+    verified_at: datetime | None
+    verified_age_s: Annotated[float | None, Meta(description="Monotonic seconds.")]
+    stale: bool
+    n_forecasts: int
+    n_stale: int
+    refused: str | None
+
+
+class Uptime(Struct, frozen=True, kw_only=True):
+    """Share of 5-minute heartbeats that were seen."""
+
+    last_7_days: float | None
+    since_start: float | None
+    last_heartbeat: datetime | None
+
+
+class Pull(Struct, frozen=True, kw_only=True):
+    """A consumer's last pull of the repository."""
+
+    consumer: str
+    last_successful_pull: datetime | None
+    n_pulls: int
+
+
+class FlowRun(Struct, frozen=True, kw_only=True):
+    """The newest run of a flow."""
+
+    flow: str
+    run_id: str
+    status: str
+    finished_at: datetime
+    seconds: float
+    message: str
+
+
+class Substrate(Struct, frozen=True, kw_only=True):
+    """The substrate inventory's newest check."""
+
+    check_ts: datetime
+    n_rows: int
+    n_ok: int
+
+
+class AdminHealth(Struct, frozen=True, kw_only=True):
+    """Operations: the gateway's own state, and the lab's unsigned telemetry."""
+
+    gateway: Status
+    consumers: list[Pull]
+    refused_total: dict[str, int]
+    unsigned: Annotated[
+        Literal[True],
+        Meta(description="Figures below are telemetry that nobody signed."),
+    ]
+    lab_uptime: Uptime | None
+    last_runs: list[FlowRun] | None
+    substrate: Substrate | None
+    telemetry_problem: Annotated[
+        str | None, Meta(description="Why the lake could not be read; null if it was.")
+    ]

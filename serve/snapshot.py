@@ -1,0 +1,232 @@
+"""An immutable view of one verified bundle, indexed for answering."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import pyarrow as pa
+
+from lakehouse.errors import LakehouseError
+from lakehouse.schema.catalogue import table_spec
+from serve.provider import KINDS, Artefact, Bundle
+from serve.schemas import (
+    ArtefactRef,
+    Bar,
+    ForecastKey,
+    Instrument,
+    Prediction,
+    Score,
+)
+from serve.staleness import is_stale
+
+PREFERENCE: Final = ("ensemble", "chronos2", "kronos", "naive", "seasonal")
+_STEPS: Final = {"1h": timedelta(hours=1), "1d": timedelta(days=1)}
+_EPOCH: Final = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+
+Key = tuple[str, str, str]  # symbol, timeframe, model_name
+
+
+class SnapshotError(LakehouseError):
+    """A verified table does not have the columns of its declaration."""
+
+    reason = "schema"
+
+
+@dataclass(frozen=True, slots=True)
+class ServedSnapshot:
+    """What the gateway knows, from verified artefacts only.
+
+    Attributes
+    ----------
+    artefacts : Bundle
+        The verified artefacts by kind.
+    instruments : mapping of str to Instrument
+        By symbol, sorted.
+    forecasts : mapping of (symbol, timeframe, model_name) to row
+        Newest forecast of each.
+    bars : mapping of (symbol, timeframe) to pyarrow.Table
+        Bars in time order.
+    scores : tuple of Score
+        In the order of the artefact.
+    symbols : frozenset of str
+        Every symbol that any artefact names.
+    """
+
+    artefacts: Bundle
+    instruments: Mapping[str, Instrument]
+    forecasts: Mapping[Key, Mapping[str, Any]]
+    bars: Mapping[tuple[str, str], pa.Table]
+    scores: tuple[Score, ...]
+    symbols: frozenset[str]
+
+    def ref(self, kind: str) -> ArtefactRef | None:
+        """Return which manifest the rows of `kind` come from."""
+        artefact = self.artefacts.get(kind)
+        if artefact is None:
+            return None
+        return ArtefactRef(version=artefact.version, sha256=artefact.sha256)
+
+    def versions(self) -> tuple[tuple[str, int, str], ...]:
+        """Return what identifies the content: kind, version and digest of each."""
+        return tuple(
+            (kind, artefact.version, artefact.sha256)
+            for kind, artefact in sorted(self.artefacts.items())
+        )
+
+    def stale_keys(self, now: datetime) -> frozenset[Key]:
+        """Return the forecasts that are stale at `now`."""
+        expired = {
+            kind
+            for kind, artefact in self.artefacts.items()
+            if now > artefact.valid_until
+        }
+        if "latest_predictions" in expired:
+            return frozenset(self.forecasts)
+        return frozenset(
+            key
+            for key, row in self.forecasts.items()
+            if is_stale(
+                row["as_of"], now, timeframe=key[1], calendar=self.calendar(key[0])
+            )
+        )
+
+    def calendar(self, symbol: str) -> str | None:
+        """Return the calendar of `symbol`; None if it is not registered."""
+        instrument = self.instruments.get(symbol)
+        return None if instrument is None else instrument.calendar
+
+    def pick(
+        self, symbol: str, *, model_name: str | None, timeframe: str | None
+    ) -> Key | None:
+        """Choose the forecast that answers a request, or None.
+
+        Hourly before daily; then the newest bar; within it by `PREFERENCE`.
+        """
+        keys = [
+            key
+            for key in self.forecasts
+            if key[0] == symbol
+            and model_name in {None, key[2]}
+            and timeframe in {None, key[1]}
+        ]
+        if not keys:
+            return None
+        return min(keys, key=self._order)
+
+    def _order(self, key: Key) -> tuple[bool, int, int, str]:
+        timeframe, model = key[1], key[2]
+        age = -((self.forecasts[key]["as_of"] - _EPOCH) // _STEPS[timeframe])
+        rank = PREFERENCE.index(model) if model in PREFERENCE else len(PREFERENCE)
+        return (timeframe != "1h", age, rank, model)
+
+    def prediction(self, key: Key, *, is_stale: bool) -> Prediction:
+        """Return the wire form of a forecast."""
+        ref = self.ref("latest_predictions")
+        assert ref is not None  # noqa: S101 - a key exists, so its artefact does
+        row = self.forecasts[key]
+        names = set(Prediction.__struct_fields__) - {"stale", "has_skill", "artefact"}
+        return Prediction(
+            **{name: row[name] for name in names},
+            stale=is_stale,
+            has_skill=None,
+            artefact=ref,
+        )
+
+    def bar_page(
+        self, symbol: str, timeframe: str, *, limit: int, offset: int
+    ) -> tuple[list[Bar], int]:
+        """Return bars and their total; `offset` counts back from the newest."""
+        table = self.bars[symbol, timeframe]
+        end = max(0, table.num_rows - offset)
+        start = max(0, end - limit)
+        rows = table.slice(start, end - start).to_pylist()
+        return [Bar(**row) for row in rows], table.num_rows
+
+
+def build_snapshot(bundle: Bundle) -> ServedSnapshot:
+    """Index verified tables.
+
+    Raises
+    ------
+    SnapshotError
+        If a table lacks a column of its declaration or has another type.
+    """
+    tables = {kind: _rows(bundle.get(kind), kind) for kind in KINDS}
+    bars = _split_bars(tables["recent_bars"])
+    forecasts = {
+        (row["symbol"], row["timeframe"], row["model_name"]): row
+        for row in tables["latest_predictions"].to_pylist()
+    }
+    instruments = _instruments(tables["instruments"], bars, forecasts)
+    return ServedSnapshot(
+        artefacts=dict(bundle),
+        instruments=instruments,
+        forecasts=forecasts,
+        bars=bars,
+        scores=tuple(Score(**row) for row in tables["signal_performance"].to_pylist()),
+        symbols=frozenset(instruments)
+        | {key[0] for key in forecasts}
+        | {key[0] for key in bars},
+    )
+
+
+def _rows(artefact: Artefact | None, kind: str) -> pa.Table:
+    schema = table_spec(f"artefact_{kind}").to_arrow()
+    if artefact is None:
+        return schema.empty_table()
+    table = artefact.table
+    missing = [name for name in schema.names if name not in table.column_names]
+    if missing:
+        raise SnapshotError(f"artefact {kind}: lacks column {', '.join(missing)}")
+    try:
+        return table.select(schema.names).cast(schema)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
+        raise SnapshotError(f"artefact {kind}: {error}") from error
+
+
+def _split_bars(table: pa.Table) -> dict[tuple[str, str], pa.Table]:
+    ordered = table.sort_by(
+        [("symbol", "ascending"), ("timeframe", "ascending"), ("ts", "ascending")]
+    )
+    if not ordered.num_rows:
+        return {}
+    counts = ordered.group_by(["symbol", "timeframe"], use_threads=False).aggregate(
+        [("ts", "count")]
+    )
+    kept = ordered.select(list(Bar.__struct_fields__))
+    pages, start = {}, 0
+    for row in counts.to_pylist():
+        pages[row["symbol"], row["timeframe"]] = kept.slice(start, row["ts_count"])
+        start += row["ts_count"]
+    return pages
+
+
+def _instruments(
+    table: pa.Table,
+    bars: Mapping[tuple[str, str], pa.Table],
+    forecasts: Mapping[Key, Mapping[str, Any]],
+) -> dict[str, Instrument]:
+    ordered = table.sort_by([("symbol", "ascending")])
+    timeframes: dict[str, list[Any]] = {}
+    for symbol, timeframe in sorted(bars, reverse=True):
+        timeframes.setdefault(symbol, []).append(timeframe)
+    models: dict[str, list[ForecastKey]] = {}
+    for symbol, timeframe, model in sorted(forecasts, key=_offer_order):
+        offered = ForecastKey(timeframe, model)  # type: ignore[arg-type]
+        models.setdefault(symbol, []).append(offered)
+    names = set(Instrument.__struct_fields__) - {"timeframes", "forecasts"}
+    return {
+        row["symbol"]: Instrument(
+            **{name: row[name] for name in names},
+            timeframes=timeframes.get(row["symbol"], []),
+            forecasts=models.get(row["symbol"], []),
+        )
+        for row in ordered.to_pylist()
+    }
+
+
+def _offer_order(key: Key) -> tuple[str, bool, int, str]:
+    symbol, timeframe, model = key
+    rank = PREFERENCE.index(model) if model in PREFERENCE else len(PREFERENCE)
+    return (symbol, timeframe != "1h", rank, model)
