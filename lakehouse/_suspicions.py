@@ -177,11 +177,10 @@ def _local_heights(bars: SortedBars, height: FloatArray, rows: IntArray) -> Floa
     inside = (around >= 0) & (around < len(height))
     around = np.clip(around, 0, len(height) - 1)
     inside &= bars.code[around] == bars.code[rows][:, None]
-    heights = np.where(inside, height[around], np.nan)
-    local: FloatArray = np.full(len(rows), np.inf)
-    enough = inside.sum(axis=1) >= 10
-    if enough.any():
-        local[enough] = np.nanquantile(heights[enough], 0.75, axis=1)
+    heights = np.sort(np.where(inside, height[around], np.inf), axis=1)
+    n_inside = inside.sum(axis=1)
+    upper = heights[np.arange(len(rows)), (n_inside * 3) // 4]
     # Coarsely rounded prices: one tick is no wick, however flat the other bars are.
     tick = np.where(heights > 0, heights, np.inf).min(axis=1)
-    return np.maximum(local, tick)
+    local: FloatArray = np.where(n_inside >= 10, np.maximum(upper, tick), np.inf)
+    return local
