@@ -59,7 +59,8 @@ def _ranked(indices: pa.Array, ranks: IntArray, is_ranked: bool) -> IntArray:  #
     elif is_ranked:
         codes: IntArray = indices.to_numpy()
         return codes
-    return ranks[indices.to_numpy()]
+    looked_up: IntArray = ranks[indices.to_numpy()]
+    return looked_up
 
 
 class CodedRows:

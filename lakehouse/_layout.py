@@ -4,6 +4,25 @@ Rows are cut into time chunks, one file each; inside a file they are sorted by t
 declaration's `sort_by`, and row groups end where the leading sort columns change (for
 bars: one row group per timeframe and symbol). A reader of one symbol touches one row
 group a file; a reader of one month touches one or two files.
+
+Measured on 1,611,840 hourly bars of 23 symbols, DuckDB 2.0 with two threads, warm: one
+symbol's whole history / 30 days of all / closes of all, ms (random prices, which do
+not compress; 1,306,195 real bars take 28 MB as lz4 or snappy, 20 MB as zstd):
+
+================  ====  ====================
+layout            MB    ms
+================  ====  ====================
+zstd, 11 files    60    11.0 / 15.0 / 60.6
+snappy, 11 files  65    8.1 / 9.0 / 50.4
+lz4, 21 files     65    10.2 / 8.9 / 62.7
+lz4, 11 files     65    7.2 / 9.2 / 55.7
+lz4, 5 files      65    6.0 / 10.3 / 44.4
+lz4, 3 files      65    5.6 / 11.7 / 42.3
+lz4, 1 file       65    5.0 / 25.4 / 47.2
+================  ====  ====================
+
+Fewer files read quicker, more files make corrections cheaper: 200,000 rows a file.
+Dictionaries for prices cost size and time; they are for text only.
 """
 
 import itertools
@@ -27,12 +46,12 @@ from lakehouse._location import Location
 from lakehouse.errors import StoreError
 from lakehouse.schema._spec import INTEGER, TEXT, TIMESTAMP, TableSpec
 
-ROWS_PER_FILE: Final = 150_000
+ROWS_PER_FILE: Final = 200_000
+BYTES_PER_FILE: Final = 128 * 2**20  # in memory; decides for rows that carry lists
 ROWS_PER_GROUP: Final = 4_096  # smallest row group worth its footer entry
-LARGEST_GROUP: Final = 131_072
-COMPRESSION: Final = (
-    "lz4"  # reads twice as fast as zstd, 11 % larger; writes faster too
-)
+LARGEST_GROUP: Final = 131_072  # rows
+LARGEST_GROUP_BYTES: Final = 32 * 2**20
+COMPRESSION: Final = "lz4"
 _LONGEST_BOUND: Final = 64  # characters of a text bound kept in the log
 
 
@@ -103,10 +122,11 @@ def write_files(
 
 def _cut(spec: TableSpec, rows: CodedRows) -> list[_Chunk]:
     """Cut sorted rows into chunks of about `ROWS_PER_FILE` that follow each other in time."""
-    n_chunks = max(1, round(rows.n_rows / ROWS_PER_FILE))
+    n_chunks = count_chunks(rows.n_rows, rows.rows.nbytes)
+    largest = _largest_group(rows)
     is_edge = rows.changes(_leading(spec))
     if n_chunks == 1:
-        return [_Chunk(rows.rows, _group(_segments(is_edge)))]
+        return [_Chunk(rows.rows, _group(_segments(is_edge), largest))]
     if spec.time is None:
         labels = np.arange(rows.n_rows) * n_chunks // rows.n_rows
     else:
@@ -118,7 +138,7 @@ def _cut(spec: TableSpec, rows: CodedRows) -> list[_Chunk]:
             rows.take(np.flatnonzero(labels == n)) for n in range(labels.max() + 1)
         ]
         return [
-            _Chunk(part.rows, _group(_segments(part.changes(_leading(spec)))))
+            _Chunk(part.rows, _group(_segments(part.changes(_leading(spec))), largest))
             for part in parts
             if part.n_rows
         ]
@@ -127,7 +147,17 @@ def _cut(spec: TableSpec, rows: CodedRows) -> list[_Chunk]:
         [segments[i] for i in np.flatnonzero(owners == n)]
         for n in range(int(owners.max()) + 1)
     ]
-    return [_Chunk(rows.rows, _group(chunk)) for chunk in chunks if chunk]
+    return [_Chunk(rows.rows, _group(chunk, largest)) for chunk in chunks if chunk]
+
+
+def count_chunks(n_rows: int, n_bytes: int) -> int:
+    """Return how many files rows are worth."""
+    return max(1, round(n_rows / ROWS_PER_FILE), round(n_bytes / BYTES_PER_FILE))
+
+
+def _largest_group(rows: CodedRows) -> int:
+    row_bytes = max(1.0, rows.rows.nbytes / max(1, rows.n_rows))
+    return max(1, min(LARGEST_GROUP, int(LARGEST_GROUP_BYTES / row_bytes)))
 
 
 def _leading(spec: TableSpec) -> tuple[str, ...]:
@@ -151,17 +181,20 @@ def _segments(is_edge: BoolArray) -> list[tuple[int, int]]:
     return [(a, b - a) for a, b in itertools.pairwise(edges)]
 
 
-def _group(segments: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:
+def _group(
+    segments: list[tuple[int, int]], largest: int
+) -> list[list[tuple[int, int]]]:
     """Gather segments into row groups: whole segments, none below the least size."""
+    least = min(ROWS_PER_GROUP, max(1, largest // 4))
     groups: list[list[tuple[int, int]]] = []
     gathered: list[tuple[int, int]] = []
     size = 0
     for start, length in segments:
-        for at in range(start, start + length, LARGEST_GROUP):
-            piece = min(LARGEST_GROUP, start + length - at)
+        for at in range(start, start + length, largest):
+            piece = min(largest, start + length - at)
             gathered.append((at, piece))
             size += piece
-            if size >= ROWS_PER_GROUP:
+            if size >= least:
                 groups.append(gathered)
                 gathered, size = [], 0
     if gathered:

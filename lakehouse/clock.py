@@ -9,10 +9,11 @@ import json
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 import fsspec
 
+from lakehouse._location import fsspec_options, is_remote
 from lakehouse.errors import InputError
 
 ClockSource = Literal["argument", "environment", "demo", "wall"]
@@ -63,11 +64,15 @@ class Clock:
         return self.source == "demo"
 
 
+def _options(root: str, given: dict[str, Any] | None) -> dict[str, Any]:
+    return dict(given) if given is not None else fsspec_options(root)
+
+
 def resolve_clock(
     root: str,
     *,
     now: str | None = None,
-    storage_options: dict[str, str] | None = None,
+    storage_options: dict[str, Any] | None = None,
 ) -> Clock:
     """Find the clock that holds for `root`.
 
@@ -77,8 +82,8 @@ def resolve_clock(
         Local path or `s3://bucket/prefix`.
     now : str, optional
         Value of `--now`.
-    storage_options : dict of str to str, optional
-        fsspec options for a remote root.
+    storage_options : dict, optional
+        fsspec options for a remote root; from the `AWS_*` environment by default.
 
     Raises
     ------
@@ -91,7 +96,7 @@ def resolve_clock(
         return Clock(parse_moment(text, what="ALPHALAKE_NOW"), "environment")
     path = f"{root.rstrip('/')}/{CLOCK_FILE}"
     try:
-        with fsspec.open(path, "r", **(storage_options or {})) as file:
+        with fsspec.open(path, "r", **_options(root, storage_options)) as file:
             text = json.load(file)["now"]
     except FileNotFoundError:
         return Clock()
@@ -103,18 +108,21 @@ def resolve_clock(
 
 
 def freeze_clock(
-    root: str, moment: datetime, *, storage_options: dict[str, str] | None = None
+    root: str, moment: datetime, *, storage_options: dict[str, Any] | None = None
 ) -> None:
     """Make `moment` the present of `root` until it is thawed."""
     path = f"{root.rstrip('/')}/{CLOCK_FILE}"
-    with fsspec.open(path, "w", auto_mkdir=True, **(storage_options or {})) as file:
+    options = _options(root, storage_options)
+    if not is_remote(root):
+        options["auto_mkdir"] = True
+    with fsspec.open(path, "w", **options) as file:
         json.dump({"now": moment.astimezone(UTC).isoformat()}, file)
 
 
-def thaw_clock(root: str, *, storage_options: dict[str, str] | None = None) -> bool:
+def thaw_clock(root: str, *, storage_options: dict[str, Any] | None = None) -> bool:
     """Let time run again; return whether it had been frozen."""
     filesystem, path = fsspec.core.url_to_fs(
-        f"{root.rstrip('/')}/{CLOCK_FILE}", **(storage_options or {})
+        f"{root.rstrip('/')}/{CLOCK_FILE}", **_options(root, storage_options)
     )
     if not filesystem.exists(path):
         return False

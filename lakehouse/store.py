@@ -61,6 +61,7 @@ class Lake:
         self.storage_options = location.storage_options
         self._tables: dict[str, _Opened] = {}
         self._lock = threading.Lock()
+        self._is_probed = False
 
     @classmethod
     def open(cls, root: str, *, clock: Clock) -> "Lake":
@@ -81,6 +82,16 @@ class Lake:
                 latest = LatestTable(handle) if spec.latest is not None else None
                 self._tables[table] = _Opened(handle, latest)
             return self._tables[table]
+
+    def _writable(self, table: str) -> _Opened:
+        opened = self._opened(table)
+        with self._lock:
+            if self.location.is_remote and not self._is_probed:
+                from lakehouse._probe import require_conditional_put
+
+                require_conditional_put(self.location)
+                self._is_probed = True
+        return opened
 
     def append(
         self, table: str, rows: pa.Table, *, window: str | Sequence[str]
@@ -104,7 +115,7 @@ class Lake:
         CommitConflictError
             If other writers kept winning.
         """
-        opened = self._opened(table)
+        opened = self._writable(table)
         with opened.lock:
             return AppendWrite(opened.handle, opened.latest, rows, window).run()
 
@@ -125,7 +136,7 @@ class Lake:
         CommitConflictError
             If other writers kept winning.
         """
-        opened = self._opened(table)
+        opened = self._writable(table)
         with opened.lock:
             return UpsertWrite(opened.handle, opened.latest, rows, window).run()
 
@@ -161,7 +172,7 @@ class Lake:
         CommitConflictError
             If other writers kept winning.
         """
-        opened = self._opened(table)
+        opened = self._writable(table)
         with opened.lock:
             return ReplaceWrite(
                 opened.handle, opened.latest, rows, window, predicate=predicate
