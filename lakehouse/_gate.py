@@ -256,8 +256,8 @@ def _explained(connection: duckdb.DuckDBPyConnection, text: str) -> str:
 
 def _syntax_tree(connection: duckdb.DuckDBPyConnection, text: str) -> Any:
     try:
-        row = connection.execute("SELECT json_serialize_sql(?)", [text]).fetchone()
-        tree = json.loads(row[0]) if row else {"error": True}
+        rows = connection.execute("SELECT json_serialize_sql(?)", [text]).fetchall()
+        tree: dict[str, Any] = json.loads(rows[0][0])
     except (duckdb.Error, RecursionError, ValueError) as error:
         raise QueryRefusedError(f"the query is too involved to check: {ALLOWED}") from (
             error
@@ -340,14 +340,12 @@ def _check_table(node: dict[str, Any], findings: _Findings) -> None:
 
 def _check_show(node: dict[str, Any], findings: _Findings) -> None:
     name = node["table_name"].strip('"')
-    findings.is_about_catalogue = True
-    if not name:
-        return
-    if node["show_type"] == "SHOW_SPECIAL" or name.lower() in _SHOWN:
-        if name.lower() not in _SHOWN:
-            raise QueryRefusedError(f"SHOW {name} is not allowed: {ALLOWED}")
-        return
-    findings.names.append(name)
+    if name.lower() in _SHOWN:
+        findings.is_about_catalogue = True
+    elif node["show_type"] == "SHOW_SPECIAL":
+        raise QueryRefusedError(f"SHOW {name} is not allowed: {ALLOWED}")
+    elif name:
+        findings.names.append(name)
 
 
 _RULES: Final[dict[str, Callable[[dict[str, Any], _Findings], None]]] = {
