@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from flows.server import find_server, use_server
+from flows.probe import find_server
+from flows.server import use_server
 from flows.wiring import Workplace, open_workplace
 from lakehouse.clock import thaw_clock
 from lakehouse.settings import load_settings
@@ -86,12 +87,9 @@ def set_up_trust(workplace: Workplace) -> tuple[int, bool]:
     """
     keys = workplace.key_store()
     keys.refuse_under(workplace.root)
-    repository = workplace.repository()
-    if repository.is_initialised():
-        return 0, False
-    made = keys.create_development_keys()
-    repository.init()
-    return len(made), True
+    n_before = len(keys.list_keys())
+    is_new = workplace.repository().init()
+    return len(keys.list_keys()) - n_before, is_new
 
 
 def thaw_place() -> bool:

@@ -1,10 +1,7 @@
 """Keep the tables fast and small."""
 
-from lakehouse.maintenance import maintain
-
 from flows.progress import track
 from flows.runs import Run
-from lakehouse.trust.publishing import pinned_versions
 
 
 def maintain_tables(run: Run) -> str:
@@ -15,10 +12,23 @@ def maintain_tables(run: Run) -> str:
     run : Run
         Whose lake is maintained. Versions named by a published manifest are kept.
     """
-    workplace = run.workplace
-    pinned = pinned_versions(workplace.root)
+    from lakehouse.maintenance import maintain
+
+    lake = run.workplace.lake
     reports = list(
-        track(maintain(workplace.lake, keep_versions=pinned), "maintain tables")
+        track(maintain(lake, keep_versions=published_versions(run)), "maintain tables")
     )
     run.count("tables", len(reports))
     return f"{len(reports)} tables maintained"
+
+
+def published_versions(run: Run) -> dict[str, list[int]]:
+    """Return the table versions that published manifests name, by table."""
+    repository = run.workplace.repository()
+    if not repository.is_initialised:
+        return {}
+    found: dict[str, list[int]] = {}
+    for role in ("shadow", "live"):
+        for manifest in repository.manifests(role).values():
+            found.setdefault(manifest.table, []).append(manifest.table_version)
+    return found

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -18,22 +18,30 @@ def register(app: typer.Typer) -> None:
 
 
 def run_sql(
-    query: str = typer.Argument(None, metavar='["SELECT …"]', help="One SELECT."),
-    at: str = typer.Option(
-        None, metavar="TS|TABLE=VERSION,…", help="Read the lake as it was."
-    ),
-    form: str = typer.Option(
-        "table", "--format", metavar="table|json|csv|parquet", help="How to print."
-    ),
-    catalog: Path = typer.Option(
-        None, metavar="FILE.duckdb", help="Write a DuckDB file of views instead."
-    ),
+    query: Annotated[
+        str | None, typer.Argument(metavar='["SELECT …"]', help="One SELECT.")
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(metavar="TS|TABLE=VERSION,…", help="Read the lake as it was."),
+    ] = None,
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format", metavar="table|json|csv|parquet", help="How to print."
+        ),
+    ] = "table",
+    catalog: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.duckdb", help="Write a DuckDB file of views instead."
+        ),
+    ] = None,
 ) -> None:
     """Query the lake: read-only, at one pinned set of versions."""
-    from lakehouse.query import connect, write_catalogue
-
     from flows.cli.tables import write_table
     from lakehouse.errors import InputError
+    from lakehouse.query import connect
     from lakehouse.settings import load_settings
 
     root = load_settings().root
@@ -41,6 +49,8 @@ def run_sql(
     if form not in {"table", "json", "csv", "parquet"}:
         raise InputError(f"--format {form!r}: allowed are table, json, csv, parquet")
     if catalog is not None:
+        from lakehouse.query import write_catalogue
+
         n_views = write_catalogue(root, catalog, at=at)
         out.result(
             {"catalog": str(catalog), "views": n_views}, f"{catalog}: {n_views} views"
@@ -54,12 +64,13 @@ def run_sql(
 
 
 def list_runs(
-    flow: str = typer.Option(None, help="Only this flow."),
-    limit: int = typer.Option(20, min=1, help="At most so many, newest first."),
+    flow: Annotated[str | None, typer.Option(help="Only this flow.")] = None,
+    limit: Annotated[
+        int, typer.Option(min=1, help="At most so many, newest first.")
+    ] = 20,
 ) -> None:
     """List the newest runs."""
     from lakehouse.query import connect
-
     from lakehouse.settings import load_settings
 
     with connect(load_settings().root, tables=["runs"]) as session:
@@ -76,7 +87,9 @@ def list_runs(
     output().result(rows, lines or ["no runs yet"])
 
 
-def replay(run: str = typer.Argument(help="A forecast or score run.")) -> None:
+def replay(
+    run: Annotated[str, typer.Argument(help="A forecast or score run.")],
+) -> None:
     """Run a recorded run again at its pinned versions and compare every number."""
     from flows.bodies.replay import replay_run
     from flows.wiring import open_workplace
@@ -92,7 +105,7 @@ def replay(run: str = typer.Argument(help="A forecast or score run.")) -> None:
 
 
 def docs(
-    folder: Path = typer.Option(Path("docs"), help="Where the pages are."),
+    folder: Annotated[Path, typer.Option(help="Where the pages are.")] = Path("docs"),
 ) -> None:
     """Write the table catalogue (tables.md) from the declarations."""
     from lakehouse.catalogue_docs import render_catalogue

@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import Final
+from typing import Annotated, Final
 
 import typer
 
@@ -48,17 +48,30 @@ for module in (place, data, artefacts, analysis):
 
 @app.callback()
 def configure(
-    root: str | None = typer.Option(
-        None, metavar="URI", help="Lake root; else ALPHALAKE_ROOT, else ./.alphalake."
-    ),
-    now: str | None = typer.Option(
-        None, metavar="TS", help="Take this as the present; else ALPHALAKE_NOW."
-    ),
-    is_json: bool = typer.Option(
-        False, "--json", help="One JSON document on standard output, nothing else."
-    ),
-    is_quiet: bool = typer.Option(False, "--quiet", help="No remarks, no progress."),
-    version: bool = typer.Option(False, "--version", help="Print the version."),
+    root: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URI", help="Lake root; else ALPHALAKE_ROOT, else ./.alphalake."
+        ),
+    ] = None,
+    now: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TS", help="Take this as the present; else ALPHALAKE_NOW."
+        ),
+    ] = None,
+    is_json: Annotated[
+        bool,
+        typer.Option(
+            "--json", help="One JSON document on standard output, nothing else."
+        ),
+    ] = False,
+    is_quiet: Annotated[
+        bool, typer.Option("--quiet", help="No remarks, no progress.")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.")
+    ] = False,
 ) -> None:
     """Set what holds for every verb."""
     if version:

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -48,16 +48,22 @@ def resign() -> None:
 
 
 def verify(
-    run: str = typer.Argument(None, metavar="[RUN]", help="Check this run's record."),
-    url: str = typer.Option(
-        None, help="Verify a gateway; its token in ALPHALAKE_TOKEN."
-    ),
-    has_history: bool = typer.Option(
-        False, "--history", help="Also every earlier version that is still there."
-    ),
-    trust: Path = typer.Option(
-        None, metavar="FILE", help="Trusted root.json; else the key folder's."
-    ),
+    run: Annotated[
+        str | None, typer.Argument(metavar="[RUN]", help="Check this run's record.")
+    ] = None,
+    url: Annotated[
+        str | None, typer.Option(help="Verify a gateway; its token in ALPHALAKE_TOKEN.")
+    ] = None,
+    has_history: Annotated[
+        bool,
+        typer.Option(
+            "--history", help="Also every earlier version that is still there."
+        ),
+    ] = False,
+    trust: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Trusted root.json; else the key folder's."),
+    ] = None,
 ) -> None:
     """Prove the signature chain, from the trusted root to every data file."""
     from flows.cli.proving import prove_repository, prove_run
@@ -75,8 +81,8 @@ def verify(
 
 @keys.command("new")
 def new_key(
-    name: str = typer.Argument(help="Name of the key."),
-    owner: str = typer.Option(help="Who holds it."),
+    name: Annotated[str, typer.Argument(help="Name of the key.")],
+    owner: Annotated[str, typer.Option(help="Who holds it.")],
 ) -> None:
     """Make a key pair in the key folder."""
     _tell_keys([_store().create(name, owner=owner)])
@@ -90,14 +96,19 @@ def list_keys() -> None:
 
 @keys.command("enrol")
 def enrol_key(
-    name: str = typer.Argument(
-        help="What to call it; for --role a name already known."
-    ),
-    pem: Path = typer.Option(
-        None, metavar="FILE", help="Somebody's Ed25519 public key, PEM."
-    ),
-    owner: str = typer.Option(None, help="Who holds the private part."),
-    role: str = typer.Option(None, help="Let this key sign for shadow or live."),
+    name: Annotated[
+        str, typer.Argument(help="What to call it; for --role a name already known.")
+    ],
+    pem: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Somebody's Ed25519 public key, PEM."),
+    ] = None,
+    owner: Annotated[
+        str | None, typer.Option(help="Who holds the private part.")
+    ] = None,
+    role: Annotated[
+        str | None, typer.Option(help="Let this key sign for shadow or live.")
+    ] = None,
 ) -> None:
     """Take in somebody's public key, and let a key sign for a role."""
     from lakehouse.errors import InputError
@@ -115,22 +126,24 @@ def enrol_key(
 
 
 @keys.command("rotate")
-def rotate_key(name: str = typer.Argument(help="Key or role to rotate.")) -> None:
+def rotate_key(
+    name: Annotated[str, typer.Argument(help="Key or role to rotate.")],
+) -> None:
     """Replace a key pair and sign the metadata that names it again."""
     _tell_keys([_repository().rotate(name)])
 
 
 @keys.command("revoke")
-def revoke_key(name: str = typer.Argument(help="Key to revoke.")) -> None:
+def revoke_key(name: Annotated[str, typer.Argument(help="Key to revoke.")]) -> None:
     """Take a key out of every role and destroy its private part."""
     _tell_keys([_repository().revoke(name)])
 
 
 @keys.command("token")
 def make_token(
-    role: str = typer.Option(
-        ..., "--for", help="admin, predict, worker or consumer:NAME."
-    ),
+    role: Annotated[
+        str, typer.Option("--for", help="admin, predict, worker or consumer:NAME.")
+    ],
 ) -> None:
     """Make a bearer token of the gateway; it is printed once."""
     from lakehouse.clock import resolve_clock

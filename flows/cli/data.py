@@ -1,6 +1,6 @@
 """Verbs that run data flows: ingest, forecast, score, maintain."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,32 +23,51 @@ def register(app: typer.Typer) -> None:
 @ingest.command("ohlcv")
 def ingest_ohlcv(
     *,
-    source: str = typer.Option(
-        None,
-        help="sample, synthetic, files, ccxt or yfinance; else ALPHALAKE_SOURCE, else sample.",
-    ),
-    path: str = typer.Option(None, metavar="GLOB", help="Files, for --source files."),
-    dialect: str = typer.Option("auto", help="How files are written; `auto` looks."),
-    symbols: str = typer.Option(None, metavar="A,B", help="Only these symbols."),
-    asset_class: str = typer.Option(
-        None, help="crypto, fx, equity, index, commodity, rates or other."
-    ),
-    timeframe: str = typer.Option(None, metavar="1h|1d", help="Bar length."),
-    timezone: str = typer.Option(
-        None, metavar="TZ", help="IANA name or ±HH:MM of the files' times."
-    ),
-    columns: str = typer.Option(
-        None, metavar="FIELD=COLUMN,…", help="Which column is which field."
-    ),
-    exchange: str = typer.Option(None, help="For ccxt: the exchange, e.g. binance."),
-    since: str = typer.Option(
-        None, metavar="TS", help="For ccxt, yfinance: from when."
-    ),
-    until: str = typer.Option(
-        None, metavar="TS", help="For ccxt, yfinance: till when."
-    ),
-    days: int = typer.Option(None, min=1, help="For synthetic: length."),
-    seed: int = typer.Option(None, min=0, help="For synthetic: seed."),
+    source: Annotated[
+        str | None,
+        typer.Option(
+            help="sample, synthetic, files, ccxt or yfinance; else ALPHALAKE_SOURCE, else sample."
+        ),
+    ] = None,
+    path: Annotated[
+        str | None, typer.Option(metavar="GLOB", help="Files, for --source files.")
+    ] = None,
+    dialect: Annotated[
+        str, typer.Option(help="How files are written; `auto` looks.")
+    ] = "auto",
+    symbols: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Only these symbols.")
+    ] = None,
+    asset_class: Annotated[
+        str | None,
+        typer.Option(help="crypto, fx, equity, index, commodity, rates or other."),
+    ] = None,
+    timeframe: Annotated[
+        str | None, typer.Option(metavar="1h|1d", help="Bar length.")
+    ] = None,
+    timezone: Annotated[
+        str | None,
+        typer.Option(metavar="TZ", help="IANA name or ±HH:MM of the files' times."),
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(metavar="FIELD=COLUMN,…", help="Which column is which field."),
+    ] = None,
+    exchange: Annotated[
+        str | None, typer.Option(help="For ccxt: the exchange, e.g. binance.")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="TS", help="For ccxt, yfinance: from when.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="TS", help="For ccxt, yfinance: till when.")
+    ] = None,
+    days: Annotated[
+        int | None, typer.Option(min=1, help="For synthetic: length.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="For synthetic: seed.")
+    ] = None,
 ) -> None:
     """Read bars, screen them, write what is good and quarantine the rest."""
     options = {
@@ -86,10 +105,13 @@ def ingest_ohlcv(
 
 @ingest.command("calendar")
 def ingest_calendar(
-    path: str = typer.Option(None, metavar="FILE", help="Else ALPHALAKE_CALENDAR."),
-    timezone: str = typer.Option(
-        None, metavar="TZ", help="IANA name or ±HH:MM of the file's times."
-    ),
+    path: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Else ALPHALAKE_CALENDAR.")
+    ] = None,
+    timezone: Annotated[
+        str | None,
+        typer.Option(metavar="TZ", help="IANA name or ±HH:MM of the file's times."),
+    ] = None,
 ) -> None:
     """Read economic releases and write what is good."""
     from flows.bodies.ingest import ingest_releases
@@ -104,18 +126,27 @@ def ingest_calendar(
 
 def forecast(
     *,
-    model: str = typer.Option("naive", help="naive, seasonal; several with commas."),
-    timeframe: str = typer.Option("1d", metavar="1h|1d", help="Bar length."),
-    symbols: str = typer.Option(None, metavar="A,B", help="Only these symbols."),
-    as_of: str = typer.Option(
-        None, metavar="TS", help="Decision time; else the panel's newest complete bar."
-    ),
-    horizon: int = typer.Option(None, min=1, help="Bars ahead."),
-    samples: int = typer.Option(None, min=2, help="Sample paths kept."),
-    seed: int = typer.Option(0, min=0, help="Seed of the sampling."),
-    earlier: int = typer.Option(
-        0, min=0, help="Forecast also as of this many days before."
-    ),
+    model: Annotated[
+        str, typer.Option(help="naive, seasonal; several with commas.")
+    ] = "naive",
+    timeframe: Annotated[str, typer.Option(metavar="1h|1d", help="Bar length.")] = "1d",
+    symbols: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Only these symbols.")
+    ] = None,
+    as_of: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TS", help="Decision time; else the panel's newest complete bar."
+        ),
+    ] = None,
+    horizon: Annotated[int | None, typer.Option(min=1, help="Bars ahead.")] = None,
+    samples: Annotated[
+        int | None, typer.Option(min=2, help="Sample paths kept.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the sampling.")] = 0,
+    earlier: Annotated[
+        int, typer.Option(min=0, help="Forecast also as of this many days before.")
+    ] = 0,
 ) -> None:
     """Forecast every listed symbol once per as-of."""
     from flows.bodies.forecast import forecast_closes
@@ -142,10 +173,11 @@ def forecast(
 
 
 def score(
-    timeframe: str = typer.Option("1d", metavar="1h|1d", help="Bar length."),
-    as_of: str = typer.Option(
-        None, metavar="TS", help="Use only what was known then; else now."
-    ),
+    timeframe: Annotated[str, typer.Option(metavar="1h|1d", help="Bar length.")] = "1d",
+    as_of: Annotated[
+        str | None,
+        typer.Option(metavar="TS", help="Use only what was known then; else now."),
+    ] = None,
 ) -> None:
     """Score the forecasts whose targets have settled."""
     from flows.bodies.score import score_settled

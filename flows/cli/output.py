@@ -6,7 +6,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import date, datetime
-from pathlib import Path
 from typing import Any, Final
 
 EXIT_DONE: Final = 0
@@ -64,20 +63,14 @@ class Output:
 
 
 def plain(value: Any) -> Any:
-    """Return what JSON can hold for a time, path or dataclass."""
+    """Return what JSON can hold for a time, dataclass or anything else."""
     if isinstance(value, datetime | date):
         return value.isoformat()
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, bytes):
-        return value.hex()
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     if isinstance(value, Mapping):
         return dict(value)
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    return str(value)
+    return value.hex() if isinstance(value, bytes) else str(value)
 
 
 def close_pipe() -> None:

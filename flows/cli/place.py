@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -19,9 +20,9 @@ def register(app: typer.Typer) -> None:
 
 
 def init(
-    thaw: bool = typer.Option(
-        False, "--thaw", help="Let time run again after a demo froze it."
-    ),
+    thaw: Annotated[
+        bool, typer.Option("--thaw", help="Let time run again after a demo froze it.")
+    ] = False,
 ) -> None:
     """Make keys and the artefact repository; on a Prefect server, pool and limits."""
     from flows.setup import set_up_place, thaw_place
@@ -39,16 +40,23 @@ def init(
 
 
 def demo(
-    market: Path = typer.Option(
-        None, metavar="DIR", help="Run on the hourly panel in DIR, with its calendar."
-    ),
-    days: int = typer.Option(
-        None, min=1, help="Forecast also as of this many earlier days."
-    ),
-    is_served: bool = typer.Option(
-        True, "--serve/--no-serve", help="Stay up until Ctrl-C, or stop at once."
-    ),
-    port: int = typer.Option(8000, min=1, max=65535, help="Of the gateway."),
+    market: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Run on the hourly panel in DIR, with its calendar."
+        ),
+    ] = None,
+    days: Annotated[
+        int | None,
+        typer.Option(min=1, help="Forecast also as of this many earlier days."),
+    ] = None,
+    is_served: Annotated[
+        bool,
+        typer.Option(
+            "--serve/--no-serve", help="Stay up until Ctrl-C, or stop at once."
+        ),
+    ] = True,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Of the gateway.")] = 8000,
 ) -> None:
     """Show the whole story on this machine, from real bars to a served forecast."""
     from flows.demo import run_demo
@@ -77,14 +85,20 @@ def doctor() -> None:
 
 
 def serve(
-    host: str = typer.Option("127.0.0.1", help="Address to listen on."),
-    port: int = typer.Option(8000, min=1, max=65535, help="Port to listen on."),
-    trust: Path = typer.Option(
-        None, metavar="FILE", help="Trusted root.json; else the key folder's."
-    ),
-    state: Path = typer.Option(
-        None, metavar="DIR", help="The gateway's own folder; else ALPHALAKE_STATE."
-    ),
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Port to listen on.")
+    ] = 8000,
+    trust: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Trusted root.json; else the key folder's."),
+    ] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="The gateway's own folder; else ALPHALAKE_STATE."
+        ),
+    ] = None,
 ) -> None:
     """Serve the verified artefacts: API and pages."""
     words = ["--host", host, "--port", str(port)]

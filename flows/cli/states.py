@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from lakehouse.query import connect
-
-from flows.server import api_url, find_server
+from flows.probe import api_url, find_server
 from lakehouse.clock import Clock, resolve_clock
+from lakehouse.query import connect
 from lakehouse.settings import load_settings
 
 _NEWEST = {

@@ -1,0 +1,21 @@
+"""Every Prefect flow, imported together."""
+
+from flows.forecast import forecast, forecast_baselines
+from flows.heartbeat import heartbeat
+from flows.ingest import ingest_calendar, ingest_ohlcv
+from flows.maintain import maintain
+from flows.publish import publish
+from flows.resign import resign
+from flows.score import score_signals
+
+FLOWS = (
+    ingest_ohlcv,
+    ingest_calendar,
+    forecast,
+    forecast_baselines,
+    score_signals,
+    publish,
+    resign,
+    heartbeat,
+    maintain,
+)

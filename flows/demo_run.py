@@ -1,0 +1,133 @@
+"""The flows of the demo, in order, and what they added."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from flows.runs import Outcome
+from lakehouse.store import Lake
+
+DATA_TABLES: Final = (
+    "instruments",
+    "ohlcv",
+    "quarantine",
+    "economic_calendar",
+    "ml_predictions",
+    "prediction_scores",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DemoPlan:
+    """What a demo does.
+
+    Attributes
+    ----------
+    now : datetime
+        The date it takes as the present, UTC.
+    timeframe : str
+        `1h` or `1d`.
+    days : int
+        Earlier days to forecast as of.
+    source : str
+        Of the bars.
+    bars, releases : Path or None
+        Files, for the source `files`.
+    symbols : tuple of str
+        Only these; all if empty.
+    """
+
+    now: datetime
+    timeframe: str
+    days: int
+    source: str
+    bars: Path | None = None
+    releases: Path | None = None
+    symbols: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RowCounts:
+    """Rows of the data tables at one moment.
+
+    Attributes
+    ----------
+    counts : dict of str to int
+        Table to rows.
+    """
+
+    counts: dict[str, int]
+
+    @classmethod
+    def of(cls, lake: Lake) -> "RowCounts":
+        """Count the rows of every data table."""
+        return cls(
+            {
+                name: lake.read(name, columns=[_first_key(name)]).num_rows
+                for name in DATA_TABLES
+            }
+        )
+
+    def minus(self, before: "RowCounts") -> dict[str, int]:
+        """Return the rows added since `before`."""
+        return {name: n - before.counts[name] for name, n in self.counts.items()}
+
+    def compare(self, before: "RowCounts") -> str:
+        """Say what was added since `before`."""
+        added = {name: n for name, n in self.minus(before).items() if n}
+        total = ", ".join(f"{name} {n}" for name, n in self.counts.items())
+        if not added:
+            return f"no data row added: everything was there already ({total})"
+        return "added " + ", ".join(f"{name} +{n}" for name, n in added.items())
+
+
+def _first_key(table: str) -> str:
+    from lakehouse.schema.catalogue import table_spec
+
+    return table_spec(table).key[0]
+
+
+def run_story(plan: DemoPlan, tell: Callable[[str, str], None]) -> list[Outcome]:
+    """Ingest, forecast, score and publish, each as a flow run.
+
+    Parameters
+    ----------
+    plan : DemoPlan
+        What to do.
+    tell : callable
+        Called with a step's name and what came of it.
+    """
+    from flows.catalogue import (
+        forecast,
+        ingest_calendar,
+        ingest_ohlcv,
+        publish,
+        score_signals,
+    )
+
+    outcomes: list[Outcome] = []
+
+    def done(step: str, outcome: Outcome) -> None:
+        outcomes.append(outcome)
+        tell(step, outcome.message)
+
+    done(
+        "ingest",
+        ingest_ohlcv(
+            source=plan.source,
+            timeframe=plan.timeframe,
+            path=None if plan.bars is None else str(plan.bars),
+            symbols=list(plan.symbols) or None,
+        ),
+    )
+    if plan.releases is not None:
+        done("calendar", ingest_calendar(path=str(plan.releases)))
+    done(
+        "forecast",
+        forecast(model="naive,seasonal", timeframe=plan.timeframe, earlier=plan.days),
+    )
+    done("score", score_signals(timeframe=plan.timeframe))
+    done("publish", publish())
+    return outcomes

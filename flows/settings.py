@@ -1,0 +1,32 @@
+"""What the deployments take from the environment, so that `prefect.yaml` need not say it."""
+
+from functools import lru_cache
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class FlowSettings(BaseSettings):
+    """Where bars and releases come from, from `ALPHALAKE_*`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ALPHALAKE_", frozen=True, extra="ignore"
+    )
+
+    source: str = Field(
+        default="sample",
+        description="sample, synthetic, files, ccxt or yfinance.",
+    )
+    bars: str | None = Field(
+        default=None, description="Glob of bar files, for the source `files`."
+    )
+    symbols: str | None = Field(
+        default=None, description="Only these symbols, joined by commas."
+    )
+    calendar: str | None = Field(default=None, description="File of economic releases.")
+
+
+@lru_cache(maxsize=1)
+def load_flow_settings() -> FlowSettings:
+    """Read the environment once."""
+    return FlowSettings()
