@@ -153,8 +153,7 @@ def bars(
         If the symbol is known but has no such bars.
     """
     shown, symbol = known_symbol(view, symbol)
-    wanted: tuple[Timeframe, ...] = ("1h", "1d") if timeframe is None else (timeframe,)
-    found = next((one for one in wanted if (symbol, one) in shown.snapshot.bars), None)
+    found = _offered(shown, symbol, timeframe)
     if found is None:
         raise NoBarsError(f"symbol {symbol}: no verified {timeframe or ''} bars")
     items, total = shown.snapshot.bar_page(symbol, found, limit=limit, offset=offset)
@@ -170,6 +169,14 @@ def bars(
             artefact=shown.snapshot.ref("recent_bars"),
         )
     )
+
+
+def _offered(view: View, symbol: str, wanted: Timeframe | None) -> Timeframe | None:
+    preferred: tuple[Timeframe, ...] = ("1h", "1d")
+    for timeframe in preferred:
+        if wanted in {None, timeframe} and (symbol, timeframe) in view.snapshot.bars:
+            return timeframe
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,7 @@ def _assemble(gateway: Gateway) -> FastLayer:
         signature_namespace={"Gateway": Gateway},
     )
     router.state.registry = registry
+    router.state.gateway = gateway
     layer = FastLayer(
         router, gateway.holder, TokenBuckets(settings.rate_limit, settings.burst)
     )

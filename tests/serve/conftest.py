@@ -3,7 +3,6 @@
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -113,15 +112,3 @@ def provider() -> MemoryProvider:
 def client(start: Callable[..., Client], provider: MemoryProvider) -> Client:
     """A running gateway over `provider`."""
     return start(provider)
-
-
-@contextmanager
-def expecting(status: int, kind: str) -> Iterator[Callable[[httpx.Response], None]]:
-    """Check problem documents."""
-
-    def check(answer: httpx.Response) -> None:
-        assert answer.status_code == status, answer.text
-        assert answer.headers["content-type"] == "application/problem+json"
-        assert answer.json()["type"].endswith(kind)
-
-    yield check
