@@ -9,7 +9,7 @@ import pyarrow.ipc
 import pyarrow.parquet
 
 from lakehouse.errors import SourceError
-from lakehouse.sources._delimited import read_delimited
+from lakehouse.sources._delimited import BAR_WORDS, read_delimited
 from lakehouse.sources._unpack import Member, decode, unpack
 from lakehouse.sources.dialects._base import Sheet
 
@@ -17,7 +17,9 @@ _ARROW_ERRORS = (pa.ArrowException, OSError, ValueError, KeyError)
 _INDEX = "__index_level_0__"
 
 
-def open_sheets(path: Path, data: bytes) -> list[Sheet]:
+def open_sheets(
+    path: Path, data: bytes, *, header_words: frozenset[str] = BAR_WORDS
+) -> list[Sheet]:
     """Read every table of a file.
 
     Parameters
@@ -26,16 +28,18 @@ def open_sheets(path: Path, data: bytes) -> list[Sheet]:
         Where it lies; its folders may name a market.
     data : bytes
         Its content.
+    header_words : frozenset of str
+        Names by which the header of a text file is known.
 
     Raises
     ------
     SourceError
         If the file or one of its members is damaged, binary or empty.
     """
-    return [_open(path, member) for member in unpack(str(path), data)]
+    return [_open(path, member, header_words) for member in unpack(str(path), data)]
 
 
-def _open(path: Path, member: Member) -> Sheet:
+def _open(path: Path, member: Member, header_words: frozenset[str]) -> Sheet:
     place = f"{path}!{member.name}" if member.name else str(path)
     data = member.data
     if not data:
@@ -45,7 +49,7 @@ def _open(path: Path, member: Member) -> Sheet:
     if data[:6] == b"ARROW1" or data[:4] in (b"FEA1", b"\xff\xff\xff\xff"):
         return _typed(path, member, "arrow", place)
     text, encoding = decode(place, data)
-    grid = read_delimited(place, text)
+    grid = read_delimited(place, text, header_words=header_words)
     notes = []
     if encoding == "Windows-1252":
         notes.append("not UTF-8: read as Windows-1252")

@@ -132,6 +132,9 @@ def read_sheet(
             "timeframe": timeframe,
             "timezone": zone.name if zone else "",
             "scale": f"{scale:g}",
+            "selected": ",".join(options.symbols) if selected else "",
+            "dates": options.dates or "",
+            "decimal": options.decimal or "",
             "columns": ",".join(f"{k}={v}" for k, v in sorted(plan.columns.items())),
         },
         notes=tuple(
