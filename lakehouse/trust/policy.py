@@ -183,19 +183,19 @@ def check_approval(signers: Iterable[Key], *, author: str, threshold: int) -> No
     signers : iterable of Key
         Keys whose signatures were verified.
     author : str
-        Who proposed the artefact.
+        Who proposed the artefact; their own signature does not count.
     threshold : int
-        Distinct owners required, the author not counted.
+        Distinct owners required.
 
     Raises
     ------
     KeyPolicyError
-        If the author signed, or there are fewer distinct owners.
+        If fewer distinct owners other than the author signed.
     """
-    owners = {owner_of(key) for key in signers} - {None}
-    if author in owners:
-        raise KeyPolicyError(f"live: {author} may not approve their own candidate")
-    if len(owners) < threshold:
+    owners = {owner for key in signers if (owner := owner_of(key)) is not None}
+    others = owners - {author}
+    if len(others) < threshold:
+        own = f"; {author} may not approve their own" if author in owners else ""
         raise KeyPolicyError(
-            f"live: approved by {len(owners)} distinct owners, required {threshold}"
+            f"live: approved by {len(others)} distinct owners, required {threshold}{own}"
         )

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from tuf.api.exceptions import LengthOrHashMismatchError
 from tuf.api.metadata import (
     DelegatedRole,
     Delegations,
+    Metadata,
     Root,
     Snapshot,
     TargetFile,
@@ -23,7 +23,7 @@ from tuf.api.metadata import (
 
 from lakehouse.clock import Clock
 from lakehouse.errors import CommitConflictError
-from lakehouse.trust.errors import PublishError
+from lakehouse.trust.errors import PublishError, UnverifiedError
 from lakehouse.trust.fetching import LocalFetcher
 from lakehouse.trust.keys import KeyStore
 from lakehouse.trust.manifest import Manifest
@@ -36,7 +36,7 @@ from lakehouse.trust.policy import (
 )
 from lakehouse.trust.pruning import target_file_name
 from lakehouse.trust.signing import RepositoryState, RepositoryWriter
-from lakehouse.trust.workflow import parse
+from lakehouse.trust.workflow import check_content, parse
 
 _ATTEMPTS = 20
 _ROOT_KEYS = {
@@ -230,15 +230,18 @@ class Repository:
         return {manifest.kind: manifest for manifest in found}
 
     def read_manifest(self, path: str, target: TargetFile) -> Manifest:
-        """Return a published manifest if its bytes are the signed ones."""
+        """Return a published manifest if its bytes are the signed ones.
+
+        Raises
+        ------
+        UnverifiedError
+            If they are not.
+        """
         name = target_file_name(path, target)
         data = LocalFetcher(self.lake_root).fetch(
             f"artefacts/targets/{name}", max_length=target.length
         )
-        try:
-            target.verify_length_and_hashes(data)
-        except LengthOrHashMismatchError as error:
-            raise PublishError(f"{path}: published bytes are damaged") from error
+        check_content(target, data, what=path)
         return Manifest.from_bytes(data)
 
     def stage_target(
@@ -258,16 +261,23 @@ class Repository:
         path = f"{role}/{manifest.target_name}"
         current = state.roles[role].targets.get(path) if role in state.roles else None
         if current is not None:
-            _refuse_older(manifest, self.read_manifest(path, current))
+            self._refuse_older_than(path, current, manifest)
         data = manifest.to_bytes()
         target = TargetFile.from_data(path, data, ["sha256"])
-        if not self.writer.files.create(
-            f"targets/{target_file_name(path, target)}", data
-        ):
-            self.writer.files.replace(
-                f"targets/{target_file_name(path, target)}", data, previous=None
-            )
+        name = f"targets/{target_file_name(path, target)}"
+        if not self.writer.files.create(name, data):
+            damaged = self.writer.files.read(name)
+            self.writer.files.replace(name, data, previous=damaged)
         state.roles[role].targets[path] = target
+
+    def _refuse_older_than(
+        self, path: str, current: TargetFile, manifest: Manifest
+    ) -> None:
+        try:
+            published = self.read_manifest(path, current)
+        except UnverifiedError:
+            return  # damaged or gone: a new publication is the repair
+        _refuse_older(manifest, published)
 
     def _prepare_root(self) -> Root:
         history = self.keys.roots()
@@ -277,7 +287,8 @@ class Repository:
                 root.roles[role].threshold = ROOT_THRESHOLD if role == Root.type else 1
                 for name in names:
                     root.add_key(self.keys.record(name).key(), role)
-            return self.writer.release_root(None, root)
+            self.writer.release_root(root, self.writer.sign_root(None, Metadata(root)))
+            return root
         for version, data in enumerate(history, start=1):
             self.writer.files.create(f"metadata/{version}.root.json", data)
         return parse(history[-1], Root).signed

@@ -13,12 +13,12 @@ Rules kept here:
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
-from securesystemslib.signer import CryptoSigner, Signature
+from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import (
     Delegations,
     Metadata,
@@ -71,6 +71,8 @@ class RepositoryState:
         `shadow` and, once approved, `live`.
     changed : set of str
         Roles to be signed anew.
+    coming : tuple of (Root, bytes) or None
+        The next root, released once everything is signed for it as well.
     """
 
     root: Root
@@ -80,6 +82,7 @@ class RepositoryState:
     roles: dict[str, Targets]
     timestamp_bytes: bytes
     changed: set[str] = field(default_factory=set)
+    coming: tuple[Root, bytes] | None = None
 
     def delegations(self) -> Delegations:
         """Return what `targets` delegates."""
@@ -89,9 +92,12 @@ class RepositoryState:
         return delegations
 
     def role_keyids(self, role: str) -> list[str]:
-        """Return the key ids that may sign `role`."""
+        """Return the key ids that may sign `role`, now and under the coming root."""
         if role in self.root.roles:
-            return self.root.roles[role].keyids
+            keyids = list(self.root.roles[role].keyids)
+            if self.coming is not None:
+                keyids += self.coming[0].roles[role].keyids
+            return list(dict.fromkeys(keyids))
         roles = self.delegations().roles or {}
         return roles[role].keyids
 
@@ -131,7 +137,7 @@ class RepositoryWriter:
                 f"{self.lake_root}: no repository here; run `alphalake init`"
             )
         workflow = self._verified()
-        if self._complete_killed(workflow):
+        if self._complete_killed(workflow, timestamp):
             return self.load()
         roles = {
             role: workflow.load(role, workflow.targets)
@@ -170,9 +176,15 @@ class RepositoryWriter:
         if not self.files.create(name, data):
             raise CommitConflictError(f"{name}: another publisher was faster")
         self._write_timestamp(
-            state.root, state.timestamp, state.snapshot.version, data, state
+            state.timestamp,
+            MetaFile.from_data(state.snapshot.version, data, ["sha256"]),
+            keyids=state.role_keyids(Timestamp.type),
+            previous=state.timestamp_bytes,
         )
         self.remember(state)
+        if state.coming is not None:
+            # Last: until now everything verifies under the present root alone.
+            self.release_root(*state.coming)
         prune(self.files, state.snapshot.version - KEPT_SNAPSHOTS)
 
     def sign(self, signed: SignedT, keyids: Sequence[str]) -> bytes:
@@ -248,7 +260,7 @@ class RepositoryWriter:
         workflow.refresh()
         return workflow
 
-    def _complete_killed(self, workflow: Workflow) -> bool:
+    def _complete_killed(self, workflow: Workflow, timestamp: bytes) -> bool:
         # A snapshot beyond the timestamp's is complete: it was written after its roles.
         version = workflow.snapshot.version + 1
         data = self.files.read(f"metadata/{version}.snapshot.json")
@@ -265,7 +277,12 @@ class RepositoryWriter:
         except UnverifiedError:
             self.files.remove(f"metadata/{version}.snapshot.json")
             return False
-        self._write_timestamp(workflow.root, workflow.timestamp, version, data, None)
+        self._write_timestamp(
+            workflow.timestamp,
+            MetaFile.from_data(version, data, ["sha256"]),
+            keyids=workflow.root.roles[Timestamp.type].keyids,
+            previous=timestamp,
+        )
         return True
 
     def _write_role(self, state: RepositoryState, role: str, targets: Targets) -> None:
@@ -285,22 +302,17 @@ class RepositoryWriter:
 
     def _write_timestamp(
         self,
-        root: Root,
         timestamp: Timestamp,
-        snapshot_version: int,
-        snapshot_data: bytes,
-        state: RepositoryState | None,
+        snapshot: MetaFile,
+        *,
+        keyids: Sequence[str],
+        previous: bytes,
     ) -> None:
-        previous = self.files.read("metadata/timestamp.json")
-        if state is not None and (previous or b"") != state.timestamp_bytes:
-            raise CommitConflictError("timestamp.json: another publisher was faster")
         timestamp.version = max(timestamp.version + 1, self.floor(Timestamp.type))
         timestamp.expires = self.expiry(Timestamp.type)
-        timestamp.snapshot_meta = MetaFile.from_data(
-            snapshot_version, snapshot_data, ["sha256"]
-        )
-        data = self.sign(timestamp, root.roles[Timestamp.type].keyids)
-        self.files.replace("metadata/timestamp.json", data, previous=previous)
+        timestamp.snapshot_meta = snapshot
+        data = self.sign(timestamp, keyids)
+        self.files.replace("metadata/timestamp.json", data, previous=previous or None)
 
     def renew(self, state: RepositoryState) -> tuple[str, ...]:
         """Mark what expires soon for signing; return what people have to see to."""
@@ -308,9 +320,10 @@ class RepositoryWriter:
         if state.targets.expires - now < RENEW_BEFORE[Targets.type]:
             state.changed.add(Targets.type)
         notes = []
-        if state.root.expires - now < RENEW_BEFORE[Root.type]:
+        if state.coming is None and state.root.expires - now < RENEW_BEFORE[Root.type]:
             try:
-                state.root = self.release_root(state.root, self.next_root(state.root))
+                new = Metadata(self.next_root(state.root))
+                state.coming = (new.signed, self.sign_root(state.root, new))
             except PublishError as error:
                 notes.append(f"root expires on {state.root.expires.date()}: {error}")
         live = state.roles.get(LIVE)
@@ -325,22 +338,15 @@ class RepositoryWriter:
         new.expires = self.expiry(Root.type)
         return new
 
-    def release_root(
-        self,
-        current: Root | None,
-        new: Root,
-        signatures: Mapping[str, Signature] | None = None,
-    ) -> Root:
-        """Sign and write a root, if enough of the old and the new keys are here.
+    def sign_root(self, current: Root | None, new: Metadata[Root]) -> bytes:
+        """Add the signatures of the keys that are here; return the bytes if enough.
 
         Parameters
         ----------
         current : Root or None
             The present root; None for the first.
-        new : Root
-            Its successor.
-        signatures : mapping, optional
-            Signatures gathered before, by key id.
+        new : Metadata of Root
+            Its successor, with the signatures gathered before.
 
         Raises
         ------
@@ -349,24 +355,32 @@ class RepositoryWriter:
         KeyPolicyError
             If the new keys break the enrolment rules.
         """
-        check_root(new)
-        metadata = Metadata(new, dict(signatures or {}))
-        keyids = [*new.roles[Root.type].keyids]
+        check_root(new.signed)
+        keyids = [*new.signed.roles[Root.type].keyids]
         if current is not None:
             keyids += current.roles[Root.type].keyids
         for signer in self.keys.signers(list(dict.fromkeys(keyids))):
-            metadata.sign(signer, append=True)
-        result = new.get_root_verification_result(
-            current, metadata.signed_bytes, metadata.signatures
+            new.sign(signer, append=True)
+        result = new.signed.get_root_verification_result(
+            current, new.signed_bytes, new.signatures
         )
         if not result.verified:
             missing = max(result.first.missing, result.second.missing)
-            raise PublishError(f"root {new.version}: lacks {missing} signatures")
-        data = metadata.to_bytes()
-        if not self.files.create(f"metadata/{new.version}.root.json", data):
-            raise CommitConflictError(f"root {new.version}: was released already")
-        self.keys.keep_root(new.version, data)
-        return new
+            raise PublishError(f"root {new.signed.version}: lacks {missing} signatures")
+        return new.to_bytes()
+
+    def release_root(self, root: Root, data: bytes) -> None:
+        """Write a signed root for clients to find.
+
+        Raises
+        ------
+        CommitConflictError
+            If that version was released by another.
+        """
+        name = f"metadata/{root.version}.root.json"
+        if not self.files.create(name, data):
+            raise CommitConflictError(f"{name}: was released already")
+        self.keys.keep_root(root.version, data)
 
 
 def sign_with(signed: SignedT, signers: Sequence[CryptoSigner]) -> bytes:
