@@ -10,8 +10,9 @@ import sys
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import repeat
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from flows.cli.output import Output
 from flows.cli.session import watching
@@ -238,11 +239,7 @@ def start_prefect(members: Crew, story: Story) -> str:
     import flows.catalogue  # noqa: F401 - for its side on the clock
     from flows.progress import track
 
-    def ticks() -> Any:
-        while True:
-            yield None
-
-    bar = iter(track(ticks(), "start the Prefect server"))
+    bar = track(repeat(None), "start the Prefect server")
     members.wait_for(
         "Prefect server",
         lambda: answers(api),

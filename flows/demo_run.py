@@ -99,13 +99,10 @@ def run_story(plan: DemoPlan, tell: Callable[[str, str], None]) -> list[Outcome]
     tell : callable
         Called with a step's name and what came of it.
     """
-    from flows.catalogue import (
-        forecast,
-        ingest_calendar,
-        ingest_ohlcv,
-        publish,
-        score_signals,
-    )
+    from flows.forecast import forecast
+    from flows.ingest import ingest_calendar, ingest_ohlcv
+    from flows.publish import publish
+    from flows.score import score_signals
 
     outcomes: list[Outcome] = []
 

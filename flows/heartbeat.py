@@ -53,7 +53,7 @@ def sweep_zombies(client: SyncPrefectClient) -> list[str]:
 def _is_silent(client: SyncPrefectClient, run: FlowRun) -> bool:
     if run.state_name != "Running":
         return False
-    beats = {
+    beats: dict[str, object] = {
         "event": {"name": ["prefect.flow-run.heartbeat"]},
         "resource": {"id": [f"prefect.flow-run.{run.id}"]},
     }

@@ -5,7 +5,7 @@ Deployments themselves come from `prefect.yaml`, by `prefect deploy --all`.
 """
 
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from prefect.automations import Automation
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -59,6 +59,7 @@ def zombie_automation() -> Automation:
                 state=StateType.CRASHED,
                 name="Zombie",
                 message=f"no heartbeat for {SILENCE_S} s",
+                force=False,
             )
         ],
     )
@@ -105,7 +106,8 @@ def _make_limits(client: SyncPrefectClient) -> list[str]:
 
 def _make_automation(wanted: Automation) -> list[str]:
     try:
-        found = Automation.read(name=wanted.name)
+        # Outside a running loop these return what they are annotated to await.
+        found = cast("Automation", Automation.read(name=wanted.name))
     except ValueError:
         wanted.create()
         return [f"automation {wanted.name}"]

@@ -4,7 +4,7 @@ A flow body reports steps; it does not know whether anybody looks. The command l
 sets the watcher. Bars go to standard error and appear only after two seconds.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol, TypeVar
@@ -57,7 +57,9 @@ def watched_by(watcher: Watcher) -> Iterator[None]:
         _WATCHER.reset(token)
 
 
-def track(items: Iterable[T], label: str, *, total: int | None = None) -> Iterator[T]:
+def track(
+    items: Iterable[T], label: str, *, total: int | None = None
+) -> Generator[T, None, None]:
     """Yield `items`, reporting each as done when the next is asked for."""
     watcher = _WATCHER.get()
     watcher.begin(label, total)

@@ -25,6 +25,7 @@ from lakehouse.errors import (
     RefusedError,
     SourceUnavailableError,
 )
+from lakehouse.schema.catalogue import table_spec
 from lakehouse.store import Commit
 
 T = TypeVar("T")
@@ -91,6 +92,8 @@ class Run:
         Rows read, good, quarantined, written, ...
     notes : list of str
         Lines for the user, beside the outcome.
+    is_replay : bool
+        Read only what `tables_read` pins; any other table was empty then.
     """
 
     workplace: Workplace
@@ -103,6 +106,7 @@ class Run:
     tables_written: dict[str, int] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    is_replay: bool = False
 
     @property
     def now(self) -> datetime:
@@ -119,9 +123,10 @@ class Run:
         """Read `table` at this run's one version of it."""
         lake = self.workplace.lake
         if table not in self.tables_read:
-            version = lake.version(table)
+            version = None if self.is_replay else lake.version(table)
             if version is None:
-                return lake.read(table, columns=columns, filter=filter)
+                empty = table_spec(table).to_arrow().empty_table()
+                return empty if columns is None else empty.select(list(columns))
             self.tables_read[table] = version
         return lake.read(
             table, columns=columns, filter=filter, version=self.tables_read[table]
@@ -271,7 +276,9 @@ def _record(
         counts=run.counts,
         prefect_run_id=run.steps.prefect_run_id,
     )
-    figures = {f"{run.flow}.{name}": (n, "1") for name, n in run.counts.items()}
+    figures: dict[str, tuple[float, str]] = {
+        f"{run.flow}.{name}": (float(n), "1") for name, n in run.counts.items()
+    }
     figures[f"{run.flow}.seconds"] = (manifest.seconds, "s")
     figures[f"{run.flow}.is_completed"] = (float(status == "completed"), "1")
     lake, window = run.workplace.lake, run.run_id

@@ -13,22 +13,13 @@ def maintain_tables(run: Run) -> str:
         Whose lake is maintained. Versions named by a published manifest are kept.
     """
     from lakehouse.maintenance import maintain
+    from lakehouse.trust.pruning import pinned_versions
 
     lake = run.workplace.lake
     reports = list(
-        track(maintain(lake, keep_versions=published_versions(run)), "maintain tables")
+        track(
+            maintain(lake, keep_versions=pinned_versions(lake.root)), "maintain tables"
+        )
     )
     run.count("tables", len(reports))
     return f"{len(reports)} tables maintained"
-
-
-def published_versions(run: Run) -> dict[str, list[int]]:
-    """Return the table versions that published manifests name, by table."""
-    repository = run.workplace.repository()
-    if not repository.is_initialised:
-        return {}
-    found: dict[str, list[int]] = {}
-    for role in ("shadow", "live"):
-        for manifest in repository.manifests(role).values():
-            found.setdefault(manifest.table, []).append(manifest.table_version)
-    return found

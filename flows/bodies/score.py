@@ -1,15 +1,18 @@
 """Score settled forecasts."""
 
 import hashlib
+from datetime import datetime
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from lab.scoring.predictions import HORIZONS, score_predictions
 
 from flows.progress import track
 from flows.runs import Run
+from lab.bars.timeframes import HORIZONS, to_instant
+from lab.scoring.predictions import score_predictions
 from lakehouse.clock import parse_moment
+from lakehouse.schema.forecasts import PREDICTION_SCORES
 
 BATCH_FORECASTS = 2000
 
@@ -32,39 +35,39 @@ def score_settled(run: Run, *, timeframe: str, as_of: str | None = None) -> str:
     """
     now = run.now if as_of is None else parse_moment(as_of, what="--as-of")
     run.parameters |= {"timeframe": timeframe, "as_of": now.isoformat()}
-    done = scored_keys(run, timeframe)
-    open_ids = unscored_ids(
-        run, timeframe, now=np.datetime64(now.replace(tzinfo=None)), done=done
-    )
-    if not open_ids:
-        return f"{timeframe}: no settled forecast is left to score"
-    bars = run.read("ohlcv", filter=pc.field("timeframe") == timeframe)
-    instruments = run.read("instruments")
-    parts = []
-    batches = [
-        open_ids[i : i + BATCH_FORECASTS]
-        for i in range(0, len(open_ids), BATCH_FORECASTS)
-    ]
-    for batch in track(batches, f"score {timeframe}", total=len(batches)):
-        wanted = pc.field("prediction_id").isin(batch)
-        predictions = run.read("ml_predictions", filter=wanted)
-        parts.append(
-            score_predictions(
-                predictions,
-                bars,
-                instruments,
-                now=now,
-                horizons=HORIZONS[timeframe],
-                run_id=run.run_id,
-            )
-        )
-    fresh = without_keys(pa.concat_tables(parts), done)
+    fresh = compute_scores(run, timeframe=timeframe, now=now)
     if fresh.num_rows == 0:
         return f"{timeframe}: no settled forecast is left to score"
     window = f"score-signals/prediction_scores/{timeframe}/{key_hash(fresh)}"
     written = run.append("prediction_scores", fresh, window=window)
     run.count("scores", written.n_rows)
     return f"{timeframe}: {written.n_rows} scores written"
+
+
+def compute_scores(run: Run, *, timeframe: str, now: datetime) -> pa.Table:
+    """Return the scores that are settled at `now` and not stored; nothing is written."""
+    done = scored_keys(run, timeframe)
+    open_ids = unscored_ids(run, timeframe, now=now, done=done)
+    if not open_ids:
+        return PREDICTION_SCORES.to_arrow().empty_table()
+    bars = run.read("ohlcv", filter=pc.field("timeframe") == timeframe)
+    instruments = run.read("instruments")
+    batches = [
+        open_ids[i : i + BATCH_FORECASTS]
+        for i in range(0, len(open_ids), BATCH_FORECASTS)
+    ]
+    parts = [
+        score_predictions(
+            run.read("ml_predictions", filter=pc.field("prediction_id").isin(batch)),
+            bars,
+            instruments,
+            now=now,
+            horizons=HORIZONS[timeframe],
+            run_id=run.run_id,
+        )
+        for batch in track(batches, f"score {timeframe}", total=len(batches))
+    ]
+    return without_keys(pa.concat_tables(parts), done)
 
 
 def scored_keys(run: Run, timeframe: str) -> set[tuple[str, int]]:
@@ -84,26 +87,23 @@ def scored_keys(run: Run, timeframe: str) -> set[tuple[str, int]]:
 
 
 def unscored_ids(
-    run: Run, timeframe: str, *, now: np.datetime64, done: set[tuple[str, int]]
+    run: Run, timeframe: str, *, now: datetime, done: set[tuple[str, int]]
 ) -> list[str]:
-    """Return forecasts with a target that has opened and is not scored yet."""
+    """Return forecasts with a target that has opened by `now` and is not scored yet."""
+    moment = pa.scalar(now, pa.timestamp("us", tz="UTC"))
     rows = run.read(
         "ml_predictions",
         columns=["prediction_id", "target_ts"],
-        filter=(pc.field("timeframe") == timeframe)
-        & (
-            pc.field("as_of")
-            < pa.scalar(
-                now.astype("datetime64[us]").item(), pa.timestamp("us", tz="UTC")
-            )
-        ),
+        filter=(pc.field("timeframe") == timeframe) & (pc.field("as_of") < moment),
     )
+    instant = to_instant(now)
     found = []
     for prediction_id, targets in zip(
         rows["prediction_id"].to_pylist(), rows["target_ts"], strict=True
     ):
         opened = np.searchsorted(
-            targets.values.to_numpy(zero_copy_only=False).astype("datetime64[us]"), now
+            targets.values.to_numpy(zero_copy_only=False).astype("datetime64[us]"),
+            instant,
         )
         if any(
             horizon <= opened and (prediction_id, horizon) not in done

@@ -95,20 +95,14 @@ def open_source(request: BarRequest, *, clock: Clock) -> Iterator[RawBars]:
 
 def _loader(source: str) -> Callable[..., Iterator[RawBars]]:
     if source == "sample":
-        from lakehouse.sources import sample
-
-        return sample.load
-    if source == "synthetic":
-        from lakehouse.sources import synthetic
-
-        return synthetic.load
-    if source == "ccxt":
-        from lakehouse.sources import ccxt_feed
-
-        return ccxt_feed.load
-    from lakehouse.sources import yfinance_feed
-
-    return yfinance_feed.load
+        from lakehouse.sources.sample import load
+    elif source == "synthetic":
+        from lakehouse.sources.synthetic import load
+    elif source == "ccxt":
+        from lakehouse.sources.ccxt_feed import load
+    else:
+        from lakehouse.sources.yfinance_feed import load
+    return load
 
 
 def _arguments(request: BarRequest, clock: Clock) -> dict[str, Any]:

@@ -129,7 +129,8 @@ def _explain(error: Exception, out: Output) -> int:
         logger.error("alphalake failed", exc_info=error)
     if isinstance(error, UsageError):
         hint = "" if out.is_json else " (see alphalake --help)"
-        out.error(f"{error.format_message()}{hint}")
+        message = getattr(error, "message", "") or str(error)
+        out.error(f"{message}{hint}")
         return EXIT_INPUT
     if isinstance(error, InputError):
         out.error(str(error))

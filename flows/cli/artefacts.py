@@ -96,9 +96,7 @@ def list_keys() -> None:
 
 @keys.command("enrol")
 def enrol_key(
-    name: Annotated[
-        str, typer.Argument(help="What to call it; for --role a name already known.")
-    ],
+    name: Annotated[str, typer.Argument(help="What to call it, or a key known here.")],
     pem: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Somebody's Ed25519 public key, PEM."),
@@ -107,36 +105,51 @@ def enrol_key(
         str | None, typer.Option(help="Who holds the private part.")
     ] = None,
     role: Annotated[
-        str | None, typer.Option(help="Let this key sign for shadow or live.")
+        str | None,
+        typer.Option(
+            help="Let it sign root, targets, snapshot, timestamp, shadow or live."
+        ),
     ] = None,
 ) -> None:
     """Take in somebody's public key, and let a key sign for a role."""
     from lakehouse.errors import InputError
 
     store = _store()
+    if pem is None and role is None:
+        raise InputError("keys enrol: --pem FILE, --role ROLE or both are needed")
     if pem is not None:
         if owner is None:
             raise InputError("keys enrol: --owner is needed with --pem")
         store.enrol(name, pem.read_bytes(), owner=owner)
-    if pem is None and role is None:
-        raise InputError("keys enrol: --pem FILE, --role ROLE or both are needed")
     if role is not None:
-        _repository().enrol(role, name)
+        from lakehouse.trust.ceremony import enrol
+
+        enrol(_repository(), role, store.record(name))
     _tell_keys([store.record(name)])
 
 
 @keys.command("rotate")
-def rotate_key(
-    name: Annotated[str, typer.Argument(help="Key or role to rotate.")],
-) -> None:
+def rotate_key(name: Annotated[str, typer.Argument(help="Key to rotate.")]) -> None:
     """Replace a key pair and sign the metadata that names it again."""
-    _tell_keys([_repository().rotate(name)])
+    from lakehouse.trust.ceremony import rotate
+
+    rotate(_repository(), name)
+    _tell_keys([_store().record(name)])
 
 
 @keys.command("revoke")
-def revoke_key(name: Annotated[str, typer.Argument(help="Key to revoke.")]) -> None:
-    """Take a key out of every role and destroy its private part."""
-    _tell_keys([_repository().revoke(name)])
+def revoke_key(
+    name: Annotated[str, typer.Argument(help="Key to revoke.")],
+    role: Annotated[
+        str | None, typer.Option(help="Only in this role; keep the private part.")
+    ] = None,
+) -> None:
+    """Take a key's power away; its private part, if here, is destroyed."""
+    from lakehouse.trust.ceremony import revoke
+
+    record = _store().record(name)
+    revoke(_repository(), name, role=role)
+    _tell_keys([record])
 
 
 @keys.command("token")

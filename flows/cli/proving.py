@@ -1,0 +1,159 @@
+"""Prove the signature chain, from the trusted root to every data file."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flows.cli.session import output
+from lakehouse.clock import resolve_clock
+from lakehouse.errors import InputError, RefusedError
+from lakehouse.settings import load_settings
+from lakehouse.trust.fetching import Fetcher, HttpFetcher, LocalFetcher
+from lakehouse.trust.keys import KeyStore
+from lakehouse.trust.verification import TrustedClient
+
+
+@dataclass(frozen=True, slots=True)
+class RunProof:
+    """What holds of a recorded run.
+
+    Attributes
+    ----------
+    run_id, flow, status, code_commit, lock_hash : str
+        As recorded.
+    tables_read, tables_written : dict of str to int
+        Table to version; every one of them is still there.
+    n_files : int
+        Data files behind these versions.
+    """
+
+    run_id: str
+    flow: str
+    status: str
+    code_commit: str
+    lock_hash: str
+    tables_read: dict[str, int]
+    tables_written: dict[str, int]
+    n_files: int
+
+
+def prove_repository(
+    *, url: str | None, has_history: bool, trust: Path | None, token: str | None
+) -> None:
+    """Verify every published artefact and say what was found.
+
+    Raises
+    ------
+    TrustError
+        If anything is not what was signed; the message says what.
+    """
+    settings = load_settings()
+    clock = resolve_clock(settings.root)
+    root = trust.read_bytes() if trust else KeyStore(settings.keys).trusted_root()
+    fetcher: Fetcher = (
+        LocalFetcher(settings.root) if url is None else HttpFetcher(url, token)
+    )
+    # A gateway shows the repository alone; data files are verified where they lie.
+    client = TrustedClient(root, fetcher, None, clock, with_data=url is None)
+    snapshot = client.refresh()
+    artefacts = [
+        {
+            "kind": kind,
+            "role": one.role,
+            "version": one.version,
+            "sha256": one.manifest_sha256,
+            "files": len(one.manifest.files),
+            "as_of": one.manifest.as_of,
+            "valid_until": one.manifest.valid_until,
+            "author": one.manifest.author,
+        }
+        for kind, one in sorted(snapshot.artefacts.items())
+    ]
+    history = prove_history(settings.root, root) if has_history else None
+    where = url or settings.root
+    lines = [
+        f"{where}: verified, snapshot {snapshot.version}, expires"
+        f" {snapshot.expires:%Y-%m-%d %H:%M}"
+    ]
+    lines += [
+        f"  {one['role']}/{one['kind']:<20} version {one['version']:<4}"
+        f" {one['files']} files  sha256 {str(one['sha256'])[:16]}"
+        for one in artefacts
+    ]
+    if history is not None:
+        lines.append(f"  {len(history)} earlier metadata files verified")
+    output().result(
+        {
+            "where": where,
+            "snapshot": snapshot.version,
+            "expires": snapshot.expires,
+            "artefacts": artefacts,
+            "history": history,
+        },
+        lines,
+    )
+
+
+def prove_history(root: str, trusted_root: bytes) -> list[str]:
+    """Verify every version of the metadata that is still there; return their names.
+
+    Raises
+    ------
+    TrustError
+        If one of them is not signed as its role asks.
+    """
+    from lakehouse.trust.history import verify_history
+
+    return verify_history(LocalFetcher(root), trusted_root)
+
+
+def prove_run(run_id: str) -> None:
+    """Check that a run's record stands on versions that are still there.
+
+    Raises
+    ------
+    InputError
+        If there is no such run.
+    RefusedError
+        If a version that it read or wrote is gone.
+    """
+    from flows.wiring import open_workplace
+    from lakehouse.query import connect
+
+    workplace = open_workplace()
+    with connect(workplace.root, tables=["runs"]) as session:
+        rows = session.sql("SELECT * FROM runs WHERE run_id = ?", [run_id]).rows()
+    if not rows:
+        raise InputError(f"run {run_id!r}: not in `runs`; `alphalake runs` lists them")
+    proof = _prove(workplace.lake, rows[0])
+    output().result(
+        proof,
+        f"{run_id}: {proof.status} run of {proof.flow}, code {proof.code_commit[:12]},"
+        f" {len(proof.tables_read)} versions read and {len(proof.tables_written)}"
+        f" written are there ({proof.n_files} files)",
+    )
+
+
+def _prove(lake: Any, record: dict[str, Any]) -> RunProof:
+    read = json.loads(record["tables_read"])
+    written = json.loads(record["tables_written"])
+    n_files = 0
+    for table, version in (*read.items(), *written.items()):
+        try:
+            files = lake.data_files(table, version=version)
+        except InputError as error:
+            raise RefusedError(
+                f"run {record['run_id']}: {table} version {version} is gone: {error}"
+            ) from error
+        n_files += len(files)
+    return RunProof(
+        record["run_id"],
+        record["flow"],
+        record["status"],
+        record["code_commit"],
+        record["lock_hash"],
+        read,
+        written,
+        n_files,
+    )
