@@ -125,7 +125,7 @@ def _month_grid(
         high=_rounded(high),
         low=_rounded(low),
         close=_rounded(close),
-        volume=np.round(volume, 2),
+        volume=_cents(volume),
     )
 
 
@@ -166,6 +166,11 @@ def _rounded(level: FloatArray) -> FloatArray:
     return prices
 
 
+def _cents(volume: FloatArray) -> FloatArray:
+    rounded: FloatArray = np.round(volume * 100.0) / 100.0
+    return rounded
+
+
 def daily_grid(grid: Grid) -> Grid:
     """Aggregate hourly bars to one bar per UTC day, at hour 0; shape (n_days, 1, K)."""
     n_after = np.cumsum(grid.is_open[:, ::-1], axis=1)[:, ::-1]
@@ -184,5 +189,5 @@ def daily_grid(grid: Grid) -> Grid:
         np.where(grid.is_open, grid.high, -np.inf).max(axis=1, keepdims=True),
         np.where(grid.is_open, grid.low, np.inf).min(axis=1, keepdims=True),
         only(grid.close, is_last),
-        np.round(only(grid.volume, grid.is_open), 2),
+        _cents(only(grid.volume, grid.is_open)),
     )
