@@ -100,7 +100,7 @@ def volatility_profile(
     """Return how much returns move in each slot of the week, 1 on average.
 
     The profile of the hours is estimated first, then each slot against its hour; both
-    are shrunk towards no difference. A return counts at most five times the median.
+    are shrunk towards no difference. A return counts at most ten times the median.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def volatility_profile(
         Positive; 1 everywhere if prices never moved.
     """
     moves = np.abs(returns - returns.mean())
-    moves = np.minimum(moves, 5 * np.median(moves))
+    moves = np.minimum(moves, 10 * np.median(moves))
     typical = moves.mean()
     if typical < 1e-12:
         return np.ones(_SLOTS)
