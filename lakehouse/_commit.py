@@ -35,7 +35,7 @@ CONFIGURATION: Final = {
     "delta.setTransactionRetentionDuration": "interval 400 days",
     # How far back a run's pinned versions can be replayed.
     "delta.logRetentionDuration": "interval 180 days",
-    "delta.deletedFileRetentionDuration": "interval 30 days",
+    "delta.deletedFileRetentionDuration": "interval 7 days",
     "delta.checkpointInterval": "50",
 }
 _UNREADABLE: Final = frozenset({"deletionVectors", "columnMapping"})

@@ -14,7 +14,8 @@ On a local disk this covers killed processes, not power loss: nothing is fsynced
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,6 +83,13 @@ class Lake:
                 latest = LatestTable(handle) if spec.latest is not None else None
                 self._tables[table] = _Opened(handle, latest)
             return self._tables[table]
+
+    @contextmanager
+    def hold(self, table: str) -> Iterator[tuple[TableHandle, LatestTable | None]]:
+        """Hold one table's handle and newest rows: for `lakehouse.maintenance`."""
+        opened = self._writable(table)
+        with opened.lock:
+            yield opened.handle, opened.latest
 
     def _writable(self, table: str) -> _Opened:
         opened = self._opened(table)

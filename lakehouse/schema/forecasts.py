@@ -70,7 +70,8 @@ ML_PREDICTIONS = TableSpec(
     key=("prediction_id",),
     sort_by=("timeframe", "model_name", "symbol", "as_of"),
     time="as_of",
-    provenance=("generated_at", "run_id"),
+    # Sample paths are dropped after 90 days: a forecast is the same without them.
+    provenance=("generated_at", "run_id", "samples"),
     latest=LatestSpec(
         key=("symbol", "timeframe", "model_name"),
         order=("as_of", "generated_at"),
