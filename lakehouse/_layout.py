@@ -44,7 +44,7 @@ from deltalake.transaction import AddAction
 from lakehouse._keys import BoolArray, CodedRows, IntArray
 from lakehouse._location import Location
 from lakehouse.errors import StoreError
-from lakehouse.schema._spec import INTEGER, TEXT, TIMESTAMP, TableSpec
+from lakehouse.schema._spec import FLOAT, INTEGER, TEXT, TIMESTAMP, TableSpec
 
 ROWS_PER_FILE: Final = 200_000
 BYTES_PER_FILE: Final = 128 * 2**20  # in memory; decides for rows that carry lists
@@ -52,6 +52,7 @@ ROWS_PER_GROUP: Final = 4_096  # smallest row group worth its footer entry
 LARGEST_GROUP: Final = 131_072  # rows
 LARGEST_GROUP_BYTES: Final = 32 * 2**20
 COMPRESSION: Final = "lz4"
+FLOAT_COMPRESSION: Final = "none"  # doubles hardly shrink, and bars are read to be used
 _LONGEST_BOUND: Final = 64  # characters of a text bound kept in the log
 
 
@@ -230,7 +231,12 @@ def _write_file(
         with pq.ParquetWriter(
             sink,
             tables[0].schema,
-            compression=COMPRESSION,
+            compression={
+                _leaf(c.name, c.dtype): FLOAT_COMPRESSION
+                if c.dtype == FLOAT
+                else COMPRESSION
+                for c in spec.columns
+            },
             use_dictionary=[c.name for c in spec.columns if c.dtype == TEXT],
             column_encoding={
                 c.name: "DELTA_BINARY_PACKED"
@@ -252,6 +258,13 @@ def _write_file(
         stats=json.dumps(_file_statistics(pa.concat_tables(tables), indexed)),
     )
     return WrittenFile(path, action)
+
+
+def _leaf(name: str, dtype: pa.DataType) -> str:
+    # How Parquet names the values of a column, of a list its innermost ones.
+    if pa.types.is_list(dtype):
+        return _leaf(f"{name}.list.element", dtype.value_type)
+    return name
 
 
 def indexed_columns(spec: TableSpec) -> list[str]:
