@@ -99,7 +99,6 @@ def main(arguments: list[str] | None = None) -> int:
         ),
         respawn_failed_workers=False,
         log_level=LogLevels.warning,
-        process_name="alphalake-serve",
     )
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     server.serve()

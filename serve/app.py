@@ -26,7 +26,7 @@ from serve.problems import from_bug, from_http, from_problem
 from serve.provider import ArtefactProvider, TrustedProvider
 from serve.pulls import PullLog
 from serve.refresh import Refresher
-from serve.repository import RepositoryController
+from serve.repository import RepositoryController, read_lake_data
 from serve.settings import ServeSettings
 from serve.showcase import ShowcaseController
 from serve.site import build_handler, load_files
@@ -92,6 +92,7 @@ def _assemble(gateway: Gateway) -> FastLayer:
         [
             ShowcaseController,
             RepositoryController,
+            read_lake_data,
             AdminController,
             ProbeController,
             build_handler(gateway.holder),

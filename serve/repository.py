@@ -10,34 +10,44 @@ from litestar.openapi.spec import Example
 from litestar.params import Parameter
 
 from lakehouse.errors import TrustError
-from serve.errors import MalformedError, NotHereError
+from serve.errors import NotHereError
 from serve.gateway import Gateway, GatewayPart
 from serve.problems import documented
 
-_METADATA: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\.json")
-_TARGET: Final = re.compile(
-    r"([A-Za-z0-9][A-Za-z0-9_-]{0,63}/){0,2}[A-Za-z0-9][A-Za-z0-9_.-]{0,191}\.json"
+METADATA_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\.json$"
+TARGET_PATTERN: Final = (
+    r"^([A-Za-z0-9][A-Za-z0-9_-]{0,63}/){0,2}[A-Za-z0-9][A-Za-z0-9_.-]{0,191}\.json$"
 )
-_DATA: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=%+,/-]{0,255}\.parquet")
+DATA_PATTERN: Final = (
+    r"^([A-Za-z0-9_][A-Za-z0-9_.=%+,-]{0,63}/){0,2}"
+    r"[A-Za-z0-9_][A-Za-z0-9_.=%+,-]{0,191}\.parquet$"
+)
+_METADATA: Final = re.compile(METADATA_PATTERN)
+_TARGET: Final = re.compile(TARGET_PATTERN)
+_DATA: Final = re.compile(DATA_PATTERN)
 _SECURITY: Final[tuple[dict[str, list[str]], ...]] = ({"consumer": []},)
 _FILE: Final = {
     200: ResponseSpec(bytes, media_type="application/octet-stream", description="File")
 }
 _PROBLEMS: Final = documented(400, 401, 404, 414, 429)
 
-Name = Annotated[
-    str,
-    Parameter(
+
+def _name(pattern: str, example: str) -> Any:
+    return Parameter(
         description="File name below the folder.",
-        max_length=256,
-        examples=[Example(value="timestamp.json")],
-    ),
-]
+        examples=[Example(value=example)],
+        schema_extra={"pattern": pattern},
+    )
+
+
+MetadataName = Annotated[str, _name(METADATA_PATTERN, "timestamp.json")]
+TargetName = Annotated[str, _name(TARGET_PATTERN, "shadow/instruments.json")]
+DataName = Annotated[str, _name(DATA_PATTERN, "part-0.parquet")]
 Table = Annotated[
     str,
     Parameter(
         description="Table named by a current manifest.",
-        max_length=64,
+        schema_extra={"pattern": "^[a-z][a-z0-9_]{0,63}$"},
         examples=[Example(value="artefact_latest_predictions")],
     ),
 ]
@@ -57,7 +67,7 @@ class RepositoryController(Controller):
         responses={**_FILE, **_PROBLEMS},
     )
     async def read_metadata(
-        self, request: Request[Any, Any, Any], gateway: GatewayPart, name: Name
+        self, request: Request[Any, Any, Any], gateway: GatewayPart, name: MetadataName
     ) -> Response[bytes]:
         """Return a metadata file."""
         consumer = authorise(request, gateway)
@@ -71,7 +81,7 @@ class RepositoryController(Controller):
         responses={**_FILE, **_PROBLEMS},
     )
     async def read_target(
-        self, request: Request[Any, Any, Any], gateway: GatewayPart, name: Name
+        self, request: Request[Any, Any, Any], gateway: GatewayPart, name: TargetName
     ) -> Response[bytes]:
         """Return a target file."""
         consumer = authorise(request, gateway)
@@ -80,7 +90,7 @@ class RepositoryController(Controller):
         return await _send(gateway, consumer, f"artefacts/targets/{target}")
 
     @get(
-        ["/tables/{table:str}/{name:path}"],
+        "/tables/{table:str}/{name:path}",
         operation_id="readData",
         summary="Data file of a current manifest",
         responses={**_FILE, **_PROBLEMS},
@@ -90,17 +100,34 @@ class RepositoryController(Controller):
         request: Request[Any, Any, Any],
         gateway: GatewayPart,
         table: Table,
-        name: Name,
+        name: DataName,
     ) -> Response[bytes]:
         """Return a data file that a verified manifest names."""
-        consumer = authorise(request, gateway)
-        file = name.removeprefix("/")
-        _require(_DATA, file)
-        view = gateway.view
-        artefacts = view.snapshot.artefacts.values() if view is not None else ()
-        if not any(one.table_name == table and file in one.files for one in artefacts):
-            raise NotHereError(f"no current manifest names {table}/{file}"[:200])
-        return await _send(gateway, consumer, f"tables/{table}/{file}")
+        return await _read_data(request, gateway, table, name)
+
+
+@get("/tables/{table:str}/{name:path}", include_in_schema=False)
+async def read_lake_data(
+    *, request: Request[Any, Any, Any], gateway: GatewayPart, table: str, name: str
+) -> Response[bytes]:
+    """Return the same data file at its path below a lake root.
+
+    A verifying client that is given the gateway's address as its root asks here.
+    """
+    return await _read_data(request, gateway, table, name)
+
+
+async def _read_data(
+    request: Request[Any, Any, Any], gateway: Gateway, table: str, name: str
+) -> Response[bytes]:
+    consumer = authorise(request, gateway)
+    file = name.removeprefix("/")
+    _require(_DATA, file)
+    view = gateway.view
+    artefacts = view.snapshot.artefacts.values() if view is not None else ()
+    if not any(one.table_name == table and file in one.files for one in artefacts):
+        raise NotHereError(f"no current manifest names {table}/{file}"[:200])
+    return await _send(gateway, consumer, f"tables/{table}/{file}")
 
 
 def authorise(request: Request[Any, Any, Any], gateway: Gateway) -> str:
@@ -111,7 +138,7 @@ def authorise(request: Request[Any, Any, Any], gateway: Gateway) -> str:
 
 def _require(pattern: re.Pattern[str], name: str) -> None:
     if ".." in name or not pattern.fullmatch(name):
-        raise MalformedError(f"{name[:64]!r} is not the name of a repository file")
+        raise NotHereError(f"{name[:64]!r} is not the name of a repository file")
 
 
 async def _send(gateway: Gateway, consumer: str, path: str) -> Response[bytes]:
