@@ -129,6 +129,8 @@ class HttpFetcher:
 
     def fetch_url(self, url: str, *, max_length: int) -> bytes:
         """Return the bytes at `url`; raises as `fetch` does."""
+        if not url.startswith(("http://", "https://")):
+            raise DownloadError(f"{url[:100]!r}: expected http:// or https://")
         headers = {"Accept-Encoding": "identity"}
         if self.token is not None:
             headers["Authorization"] = f"Bearer {self.token}"
@@ -148,6 +150,8 @@ class HttpFetcher:
                 return self._stream(response, url, max_length, started)
             finally:
                 response.close()
+        except urllib3.exceptions.NewConnectionError as error:
+            raise DownloadError(f"{url}: nothing listens there") from error
         except urllib3.exceptions.TimeoutError as error:
             raise SlowRetrievalError(
                 f"{url}: no answer in {self.timeout_s} s"

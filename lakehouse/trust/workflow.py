@@ -13,12 +13,15 @@ remembered. Differences from that client:
 This module opens no file and no connection: it is given a cache and a download.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, TypeVar
 from urllib.parse import quote
 
+from securesystemslib.exceptions import FormatError
+from securesystemslib.formats import encode_canonical
 from securesystemslib.signer import Key, Signature
 from tuf.api.exceptions import LengthOrHashMismatchError, RepositoryError
 from tuf.api.metadata import (
@@ -54,6 +57,7 @@ Delegator = Root | Targets
 # Anything python-tuf and the parsers below it raise on bytes of somebody else's making.
 _FOREIGN = (
     RepositoryError,
+    FormatError,
     ValueError,
     TypeError,
     KeyError,
@@ -96,9 +100,13 @@ def parse(data: bytes, role: type[SignedT]) -> Metadata[SignedT]:
     """
     try:
         metadata = Metadata[SignedT].from_bytes(data)
-        _ = metadata.signed_bytes
+        # What is verified must be what was sent: a missing version would read as 1.
+        sent = encode_canonical(json.loads(data)["signed"])
+        is_same = str(sent).encode() == metadata.signed_bytes
     except _FOREIGN as error:
         raise MetadataFormatError(f"{role.type}: not readable as metadata") from error
+    if not is_same:
+        raise MetadataFormatError(f"{role.type}: reads as other than what it says")
     if metadata.signed.type != role.type:
         raise WrongRoleError(f"expected {role.type}, found {metadata.signed.type}")
     if not _is_well_typed(metadata.signed):
