@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 
+from lakehouse._catalogue_file import write_catalogue
 from lakehouse._engine import Engine, Parameters
 from lakehouse._location import Location
 from lakehouse._pinning import open_location, pin_versions, snapshot
-from lakehouse.errors import TableNotFoundError
+from lakehouse.errors import QueryError, TableNotFoundError
 from lakehouse.schema.catalogue import TABLES
 
 if TYPE_CHECKING:
     import polars as pl
+
+__all__ = ["PinnedFiles", "Result", "Session", "connect", "write_catalogue"]
 
 DEFAULT_TIMEOUT_S = 600.0
 
@@ -74,8 +77,17 @@ class Result:
         return pl.DataFrame(self._rows)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return one dictionary of Python values per row."""
-        return list(self._rows.to_pylist())
+        """Return one dictionary of Python values per row.
+
+        Raises
+        ------
+        QueryError
+            If a time lies outside the years that Python knows.
+        """
+        try:
+            return list(self._rows.to_pylist())
+        except (OverflowError, ValueError) as error:
+            raise QueryError(f"a value has no Python form: {error}") from error
 
 
 def _unique(names: list[str]) -> list[str]:
