@@ -146,7 +146,12 @@ def _asked(client: Any, source: str, question: Any, *arguments: Any) -> Any:
         raise SourceUnavailableError(
             f"{source}: {host} asks to slow down{_wait(client)} ({brief(error)})"
         ) from error
-    except (ccxt.NetworkError, ccxt.BadResponse, ValueError, KeyError) as error:
+    except (ccxt.NetworkError, ccxt.BadResponse) as error:
+        has_answer = getattr(error.__cause__, "response", None) is not None
+        if has_answer or isinstance(error, ccxt.BadResponse):
+            raise SourceUnavailableError(
+                f"{source}: {host} answered with an error: {brief(error)}"
+            ) from error
         raise SourceUnavailableError(no_answer(source, host, error)) from error
     except ccxt.BaseError as error:
         raise SourceError(f"{source}: {brief(error)}") from error
@@ -173,12 +178,16 @@ def _refuse_non_json(client: Any) -> None:
 
     Raises
     ------
-    ValueError
+    ccxt.BadResponse
         Naming what came instead.
     """
+    import ccxt  # noqa: PLC0415 - imported by `_client` before
+
     text = client.last_http_response or ""
     if not isinstance(client.parse_json(text), dict | list):
-        raise ValueError(f"{len(text)} characters that are not JSON: {text[:40]!r}")
+        raise ccxt.BadResponse(
+            f"{len(text)} characters that are not JSON: {text[:40]!r}"
+        )
 
 
 def _find_market(client: Any, source: str, symbol: str) -> Any:
