@@ -126,8 +126,11 @@ def settle_predictions(
     table = checked_predictions(predictions)
     parts = []
     n_waiting = n_missing = 0
-    for timeframe in pc.unique(table["timeframe"]).to_pylist():
-        part = table.filter(pc.equal(table["timeframe"], timeframe)).combine_chunks()
+    timeframes = pc.unique(table["timeframe"]).to_pylist()
+    for timeframe in timeframes:
+        # Sample paths are large: they are copied only where rows have to be parted.
+        is_wanted = pc.equal(table["timeframe"], timeframe)
+        part = table if len(timeframes) == 1 else table.filter(is_wanted)
         asked = unfold(part, horizons or HORIZONS[timeframe])
         found = outcomes(
             part["symbol"].to_numpy()[asked.row],

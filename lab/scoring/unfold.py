@@ -157,11 +157,13 @@ def times(column: pa.ChunkedArray) -> TimeArray:
 
 
 def _combined(column: pa.ChunkedArray) -> pa.Array:
-    combined = column.combine_chunks()
-    # Arrow gives an array or, when it is empty or too large, a chunked array.
-    if isinstance(combined, pa.ChunkedArray):
-        return pa.concat_arrays(combined.chunks) if combined.chunks else combined
-    return combined
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    return pa.concat_arrays(column.chunks) if column.chunks else _empty(column.type)
+
+
+def _empty(dtype: pa.DataType) -> pa.Array:
+    return pa.array([], type=dtype)
 
 
 def _flat(column: pa.ChunkedArray) -> tuple[IntArray, AnyArray]:

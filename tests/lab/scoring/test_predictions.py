@@ -275,6 +275,18 @@ def test_predictions_may_come_in_pieces_and_in_wide_types(predictions, scores, l
     assert again.equals(scores)
 
 
+def test_a_slice_of_predictions_is_scored_as_itself(predictions, scores):
+    part = predictions.filter(pa.array(predictions["timeframe"].to_numpy() == "1h"))
+    part = part.combine_chunks().slice(7, 20)
+    ids = part["prediction_id"].to_pylist()
+    expected = scores.filter(
+        pa.array([one in ids for one in scores["prediction_id"].to_pylist()])
+    )
+    again = score_predictions(part, MARKET, INSTRUMENTS, now=NOW, run_id="score")
+    assert again.num_rows > 40
+    assert again.equals(expected)
+
+
 def test_what_cannot_be_scored_is_refused_by_name():
     with pytest.raises(ScoringError, match="column missing: p50"):
         score(one_forecast().drop(["p50"]))
