@@ -147,12 +147,11 @@ def _asked(client: Any, source: str, question: Any, *arguments: Any) -> Any:
             f"{source}: {host} asks to slow down{_wait(client)} ({brief(error)})"
         ) from error
     except (ccxt.NetworkError, ccxt.BadResponse) as error:
-        has_answer = getattr(error.__cause__, "response", None) is not None
-        if has_answer or isinstance(error, ccxt.BadResponse):
-            raise SourceUnavailableError(
-                f"{source}: {host} answered with an error: {brief(error)}"
-            ) from error
-        raise SourceUnavailableError(no_answer(source, host, error)) from error
+        if isinstance(error.__cause__, OSError):
+            raise SourceUnavailableError(no_answer(source, host, error)) from error
+        raise SourceUnavailableError(
+            f"{source}: {host} answered with an error: {brief(error)}"
+        ) from error
     except ccxt.BaseError as error:
         raise SourceError(f"{source}: {brief(error)}") from error
     return answer
@@ -181,7 +180,7 @@ def _refuse_non_json(client: Any) -> None:
     ccxt.BadResponse
         Naming what came instead.
     """
-    import ccxt  # noqa: PLC0415 - imported by `_client` before
+    import ccxt
 
     text = client.last_http_response or ""
     if not isinstance(client.parse_json(text), dict | list):
