@@ -33,7 +33,7 @@ MISSING: Final = (
     "<na>",
     "nil",
 )
-_SUFFIX: Final = {"K": 3, "M": 6, "B": 9, "T": 12}  # powers of ten
+_SUFFIX: Final = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 _BOTH = re.compile(r"\d[.,'\s\u00a0\u202f]\d.*[.,]\d")
 _GROUPED_COMMAS = re.compile(r"[-+]?[$€£]?\d{1,3}(?:,\d{3})+")
 _SAMPLE: Final = 2000
@@ -179,17 +179,18 @@ def _lenient(filled: Any, decimal: Decimal) -> Floats:
     plain = pc.replace_substring_regex(plain, grouping, "")
     if decimal == ",":
         plain = pc.replace_substring(plain, ",", ".")
-    for letter, exponent in _SUFFIX.items():
-        # Exact: 64.1K is read as 64.1e3, not multiplied.
-        plain = pc.replace_substring_regex(
-            plain, rf"(?i)^([-+]?[\d.]+){letter}$", rf"\1e{exponent}"
-        )
-    is_plain = pc.match_substring_regex(
-        plain, r"^[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?$"
+    parts = pc.extract_regex(
+        plain,
+        r"^\+?(?P<number>-?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?P<suffix>[KMBTkmbt]?)$",
     )
-    plain = pc.if_else(is_plain, plain, pa.scalar(None, pa.string()))
-    plain = pc.replace_substring_regex(plain, r"^\+", "")
-    return _floats(pc.cast(plain, pa.float64()))
+    values = _floats(pc.cast(pc.struct_field(parts, "number"), pa.float64()))
+    suffix = pc.utf8_upper(pc.struct_field(parts, "suffix"))
+    for letter, factor in _SUFFIX.items():
+        # A plain product, so that a page and a Parquet copy of it compare equal.
+        values[_mask(pc.fill_null(pc.equal(suffix, letter), fill_value=False))] *= (
+            factor
+        )
+    return values
 
 
 def _floats(column: Any) -> Floats:

@@ -106,6 +106,7 @@ _WORDS: Final = frozenset(
         "us",
     ]
 )
+_LOUD: Final = frozenset(["CFD"])
 _GLUED = re.compile(r"([A-Za-z]{3,}?)_?(h1|d1|1h|1d|60|1440)", re.IGNORECASE)
 _QUOTES: Final = frozenset(
     [
@@ -190,7 +191,9 @@ def as_timeframe(token: str) -> str | None:
 
 
 def _is_noise(token: str) -> bool:
-    return token.lower() in _WORDS or not any(char.isalpha() for char in token)
+    # `AAPL_CFD` is another instrument than `AAPL`; a folder-like `cfd` is none.
+    is_word = token.lower() in _WORDS and token not in _LOUD
+    return is_word or not any(char.isalpha() for char in token)
 
 
 def _candidates(parts: list[str]) -> list[str]:

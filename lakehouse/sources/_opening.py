@@ -1,5 +1,7 @@
 """A path to its sheets: unpack, recognise the container, read it verbatim."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +60,20 @@ def _open(path: Path, member: Member, header_words: frozenset[str]) -> Sheet:
     return Sheet(path, member.name, grid.table, grid, "text", tuple(notes))
 
 
+@contextmanager
+def arrow_errors(path: Path) -> Iterator[None]:
+    """Turn what Arrow refuses while cells are read into a refusal of the file."""
+    try:
+        yield
+    except pa.ArrowException as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise SourceError(f"{path}: cannot be read: {reason[:160]}") from error
+
+
 def _typed(path: Path, member: Member, kind: str, place: str) -> Sheet:
     try:
         table = _read_typed(member.data, kind)
-        table.validate(full=False)
+        table.validate(full=True)  # damaged buffers would crash the process later
     except _ARROW_ERRORS as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SourceError(f"{place}: damaged {kind} file: {reason[:160]}") from error

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from lakehouse.errors import SourceError
 from lakehouse.sources._base import RELEASE_SCHEMA, RawReleases
 from lakehouse.sources._delimited import SURPLUS
-from lakehouse.sources._opening import open_sheets
+from lakehouse.sources._opening import arrow_errors, open_sheets
 from lakehouse.sources._release_cells import (
     event_type,
     floats_or_null,
@@ -117,7 +117,8 @@ def read_releases(
     errors: list[SourceError] = []
     for file in find_files(path):
         try:
-            found.append(_read_file(file, zone))
+            with arrow_errors(file):
+                found.append(_read_file(file, zone))
         except SourceError as error:
             errors.append(error)
     if len(errors) > 1:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from lakehouse.errors import SourceError
 from lakehouse.sources._base import InstrumentInfo, RawBars
 from lakehouse.sources._names import NameHint, read_name
-from lakehouse.sources._opening import open_sheets
+from lakehouse.sources._opening import arrow_errors, open_sheets
 from lakehouse.sources._reading import Reading, read_sheet
 from lakehouse.sources._unpack import digest, read_file
 from lakehouse.sources.dialects import (
@@ -151,7 +151,8 @@ def _check_all(paths: list[Path], options: Options) -> list[_Input]:
     for path in paths:
         try:
             data = read_file(path)
-            planned = _plan_sheets(path, data, options)
+            with arrow_errors(path):
+                planned = _plan_sheets(path, data, options)
         except SourceError as error:
             errors.append(error)
             continue
@@ -166,7 +167,8 @@ def _check_all(paths: list[Path], options: Options) -> list[_Input]:
     kept = 0
     for item in inputs:
         try:
-            raw = _read_input(item, options)
+            with arrow_errors(item.path):
+                raw = _read_input(item, options)
         except SourceError as error:
             errors.append(error)
             continue
