@@ -108,7 +108,11 @@ class RepositoryController(Controller):
 
 @get("/tables/{table:str}/{name:path}", include_in_schema=False)
 async def read_lake_data(
-    *, request: Request[Any, Any, Any], gateway: GatewayPart, table: str, name: str
+    *,
+    request: Request[Any, Any, Any],
+    gateway: GatewayPart,
+    table: Table,
+    name: DataName,
 ) -> Response[bytes]:
     """Return the same data file at its path below a lake root.
 
