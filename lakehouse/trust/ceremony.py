@@ -11,7 +11,7 @@ concerned are signed anew in the same publication.
 from collections.abc import Callable
 
 from securesystemslib.signer import Signer
-from tuf.api.metadata import Metadata, Root, Targets
+from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 
 from lakehouse.trust.errors import (
     KeyPolicyError,
@@ -25,7 +25,7 @@ from lakehouse.trust.signing import RepositoryState
 from lakehouse.trust.workflow import parse, signing_keys
 
 STAGED = "staged/root.json"
-ROLES = (*Root().roles, SHADOW, LIVE)
+ROLES = (Root.type, Targets.type, Snapshot.type, Timestamp.type, SHADOW, LIVE)
 
 
 def roles_of(repository: Repository) -> dict[str, tuple[str, ...]]:

@@ -12,6 +12,7 @@ Rules kept here:
 4. Expiries are counted from the injected clock.
 """
 
+import copy
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -333,7 +334,8 @@ class RepositoryWriter:
 
     def next_root(self, current: Root) -> Root:
         """Return the root to come, with the keys of the present one."""
-        new = Root.from_dict(current.to_dict())
+        # A deep copy: the two would share their lists of key ids.
+        new = Root.from_dict(copy.deepcopy(current.to_dict()))
         new.version = current.version + 1
         new.expires = self.expiry(Root.type)
         return new

@@ -286,11 +286,15 @@ class SignedLake:
     """
 
     def __init__(self, folder: Path) -> None:
+        shutil.copytree(_template(), folder, dirs_exist_ok=True)
+        self.attach(folder)
+
+    def attach(self, folder: Path) -> None:
+        """Take over a folder that another process made."""
         self.folder = folder
         self.root = str(folder / "lake")
         self.now = START
         self.keys = KeyStore(folder / "keys")
-        shutil.copytree(_template(), folder, dirs_exist_ok=True)
 
     @property
     def clock(self) -> Clock:

@@ -31,7 +31,7 @@ def keys(tmp_path):
 
 
 def public_pem(signer):
-    return signer.private_key.public_key().public_bytes(
+    return signer._private_key.public_key().public_bytes(
         Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
     )
 
@@ -131,7 +131,7 @@ def test_revocation_destroys_the_private_key(keys):
 
     assert keys.revoke("a") == record
 
-    with pytest.raises(KeyStoreError, match="key 'a': not in .*; known: none"):
+    with pytest.raises(KeyStoreError, match=r"key 'a': not in .*; known: none"):
         keys.signer("a")
     assert list((keys.folder / "private").iterdir()) == []
 
@@ -175,7 +175,7 @@ def key(document=None, keyid=None, **fields):
 def test_an_id_must_be_its_keys():
     wrong = key(keyid="f" * 64)
 
-    with pytest.raises(KeyPolicyError, match="root: key id f{16} is not its key's"):
+    with pytest.raises(KeyPolicyError, match=r"root: key id f{16} is not its key's"):
         check_keys({wrong.keyid: wrong}, where="root")
 
 
