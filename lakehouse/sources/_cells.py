@@ -5,6 +5,7 @@ is told apart from a wrong one.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -34,7 +35,7 @@ MISSING: Final = (
     "nil",
 )
 _SUFFIX: Final = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
-_BOTH = re.compile(r"\d[.,'\s\u00a0\u202f]\d.*[.,]\d")
+_NUMBER_LIKE = re.compile(r"[-+]?[$€£]?[\d.,'\s\u00a0\u202f]+")
 _GROUPED_COMMAS = re.compile(r"[-+]?[$€£]?\d{1,3}(?:,\d{3})+")
 _SAMPLE: Final = 2000
 
@@ -84,24 +85,27 @@ def decimal_mark(place: str, columns: Iterable[Any], *, stated: str | None) -> D
         for column in columns
         if is_text(column)
         for cell in column.slice(0, _SAMPLE).to_pylist()
-        if cell and "," in cell
+        if cell and ("," in cell or "." in cell)
     ]
-    if not cells:
+    votes = Counter(_vote(cell) for cell in cells)
+    if votes["."] >= votes[","] and votes["."]:
         return "."
-    for cell in cells:
-        if "." in cell:
-            return "," if cell.rfind(",") > cell.rfind(".") else "."
-    grouped = [bool(_GROUPED_COMMAS.fullmatch(cell)) for cell in cells]
-    if not any(grouped):
+    if votes[","]:
         return ","
-    if all(grouped) and any(cell.count(",") > 1 for cell in cells):
+    grouped = [cell for cell in cells if _GROUPED_COMMAS.fullmatch(cell)]
+    if not grouped or any(cell.count(",") > 1 for cell in grouped):
         return "."
-    if not all(grouped):
-        return ","
     raise SourceError(
-        f"{place}: {cells[0]!r} may be thousands or decimals; "
+        f"{place}: {grouped[0]!r} may be thousands or decimals; "
         "pass --columns decimal=, or decimal=."
     )
+
+
+def _vote(cell: str) -> str:
+    # The mark that a cell speaks for; none where a comma may group thousands.
+    if not _NUMBER_LIKE.fullmatch(cell) or _GROUPED_COMMAS.fullmatch(cell):
+        return ""
+    return "," if cell.rfind(",") > cell.rfind(".") else "."
 
 
 def is_text(column: Any) -> bool:

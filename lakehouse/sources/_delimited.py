@@ -118,7 +118,10 @@ def _head(text: str) -> list[str]:
 def _split(line: str, delimiter: str) -> list[str]:
     if line.count('"') % 2:
         return line.split(delimiter)
-    return next(csv.reader([line], delimiter=delimiter), [])
+    try:
+        return next(csv.reader([line], delimiter=delimiter), [])
+    except csv.Error:  # a field beyond the module's limit
+        return line.split(delimiter)
 
 
 def _layout(

@@ -106,7 +106,7 @@ def read_sheet(
         place,
         measure_spacing(stamps, symbols.groups),
         asked=options.timeframe,
-        stated=_stated_timeframe(columns.get("timeframe"), plan, options),
+        stated=_stated_timeframe(place, columns.get("timeframe"), plan, options),
         hint=read_name(sheet.name if plan.dialect == "lean" else sheet.path.name),
     )
     times = place_bars(
@@ -210,7 +210,9 @@ def _symbols(column: Any, symbol: str | None, n_rows: int) -> _Symbols:
     return _Symbols(text, codes, good, is_bad[codes], tuple(names))
 
 
-def _stated_timeframe(column: Any, plan: Plan, options: Options) -> str | None:
+def _stated_timeframe(
+    place: str, column: Any, plan: Plan, options: Options
+) -> str | None:
     if column is None:
         return plan.timeframe
     found = {
@@ -220,7 +222,7 @@ def _stated_timeframe(column: Any, plan: Plan, options: Options) -> str | None:
     }
     if len(found) > 1:
         raise SourceError(
-            f"it holds bars of {', '.join(sorted(found))}; pass --timeframe"
+            f"{place}: holds bars of {', '.join(sorted(found))}; pass --timeframe"
         )
     return found.pop() if found else options.timeframe or plan.timeframe
 

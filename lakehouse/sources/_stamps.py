@@ -32,7 +32,7 @@ _SHAPES: Final = {
     "compact": r"^\s*(?P<y>(?:19|20)\d{2})(?P<mo>[01]\d)(?P<d>[0-3]\d)"
     r"(?:[T ]?(?P<h>\d{2}):?(?P<mi>\d{2})(?::?(?P<s>\d{2})(?:\.(?P<f>\d{1,9}))?)?)?(?P<ap>)"
     + _OFFSET,
-    "numeric": r"^\s*(?P<a>\d{1,2})[-./](?P<b>\d{1,2})[-./](?P<y>\d{4})"
+    "numeric": r"^\s*(?P<a>\d{1,2})(?P<mark>[-./])(?P<b>\d{1,2})[-./](?P<y>\d{4})"
     + _CLOCK
     + _OFFSET,
     "day_month": r"^\s*(?P<d>\d{1,2})[-\s](?P<name>[A-Za-z]{3,9})[-,\s]+(?P<y>\d{4})"
@@ -59,7 +59,9 @@ _MONTHS: Final = (
     "nov",
     "dec",
 )
-_TIME_OF_DAY = re.compile(r"\s*\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?\s*([AaPp][Mm])?\s*")
+_TIME_OF_DAY = re.compile(
+    r"\s*\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?\s*([AaPp][Mm])?\s*|(?:[01]\d|2[0-3])[0-5]\d(?:[0-5]\d)?"
+)
 _PROBE: Final = 200  # cells
 
 
@@ -281,7 +283,8 @@ def _month_and_day(
         return _whole(parts, "mo"), _whole(parts, "d")
     if shape == "numeric":
         first, second = _whole(parts, "a"), _whole(parts, "b")
-        known = order or _date_order(place, first, second)
+        has_dots = pc.all(pc.equal(pc.struct_field(parts, "mark"), ".")).as_py()
+        known = order or ("dmy" if has_dots else _date_order(place, first, second))
         return (second, first) if known == "dmy" else (first, second)
     short = pc.utf8_lower(pc.utf8_slice_codeunits(pc.struct_field(parts, "name"), 0, 3))
     month = pc.index_in(short, value_set=pa.array(_MONTHS))

@@ -127,6 +127,8 @@ def _unzip(place: str, data: bytes) -> list[Member]:
         ]
         if not names:
             raise SourceError(f"{place}: the archive holds no file")
+        if any(info.filename == "[Content_Types].xml" for info in names):
+            raise SourceError(f"{place}: an Office document; export its sheet as CSV")
         members = []
         for info in names:
             with archive.open(info) as stream:

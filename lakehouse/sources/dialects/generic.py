@@ -32,7 +32,7 @@ _NAMES: Final = {
     "close": "close|c|price close|last|close price|closeprice|closing price|close last|4 close|bidclose|bid close|px last|px close|price",
     "volume": "volume|vol|v|5 volume|base volume|volume base|quantity|qty|px volume",
     "symbol": "symbol|ticker|instrument|pair|sym|asset|security|market|code|tic|name|product",
-    "timeframe": "timeframe|time frame|interval|resolution|granularity",
+    "timeframe": "timeframe|time frame|interval|resolution|granularity|per",
     "asset_class": "asset class|assetclass",
 }
 _VOCABULARY: Final = {

@@ -450,3 +450,53 @@ def test_a_quote_left_open_does_not_swallow_the_rows_below(tmp_path):
     raw = read_one(write(tmp_path, "ABC.csv", text), timezone="UTC")
     assert raw.bars.num_rows == 6
     assert sum(reason is not None for reason in reasons(raw)) == 1
+
+
+def test_stooq_exports_with_ticker_period_and_digit_clocks_read(tmp_path):
+    text = "<TICKER>,<PER>,<DATE>,<TIME>,<OPEN>,<HIGH>,<LOW>,<CLOSE>,<VOL>,<OPENINT>\n"
+    text += "".join(
+        f"EURUSD,60,20200102,{hour:02d}0000,1.1,1.3,1.0,1.2,7,0\n" for hour in range(4)
+    )
+    raw = read_one(write(tmp_path, "h_world.txt", text), timezone="CET")
+    assert (raw.timeframe, stamps(raw)[0]) == ("1h", utc(2020, 1, 1, 23))
+    assert raw.bars["symbol"].to_pylist() == ["EURUSD"] * 4
+
+
+def test_dates_with_dots_are_day_first_and_a_gmt_column_is_utc(tmp_path):
+    text = "Gmt time,Open,High,Low,Close,Volume\n" + ohlc_lines(
+        [f"02.01.2020 0{hour}:00:00.000" for hour in range(4)]
+    )
+    raw = read_one(write(tmp_path, "EURUSD.csv", text))
+    assert stamps(raw)[3] == utc(2020, 1, 2, 3)
+
+
+def test_one_odd_cell_does_not_change_the_decimal_mark(tmp_path):
+    text = "time,open,high,low,close\n" + ohlc_lines(
+        HOURS, template="{t},1.5,1.5,1.5,1.5"
+    )
+    text = text.replace("05:00,1.5", '05:00,"1,5"')
+    raw = read_one(write(tmp_path, "ABC.csv", text), timezone="UTC")
+    assert reasons(raw) == [None] * 5 + ["price_not_a_number"]
+
+
+def test_an_export_of_both_bar_lengths_asks_for_one_and_selects_it(tmp_path):
+    text = "symbol,timeframe,ts,open,high,low,close,volume\n"
+    text += "A,1h,2020-01-02T00:00:00Z,1,1,1,1,1\nA,1d,2020-01-02T00:00:00Z,1,1,1,1,1\n"
+    path = write(tmp_path, "both.csv", text)
+    with pytest.raises(SourceError, match=r"both\.csv: holds bars of 1d, 1h"):
+        list(read_bars(path))
+    assert read_one(path, timeframe="1d").bars.num_rows == 1
+
+
+def test_an_office_document_is_refused_with_advice(tmp_path):
+    path = lean_zip(tmp_path, "book.xlsx", {"[Content_Types].xml": "<x/>"})
+    with pytest.raises(SourceError, match="export its sheet as CSV"):
+        list(read_bars(path))
+
+
+def test_a_very_long_field_is_a_cell_like_any_other(tmp_path):
+    text = "time,open,high,low,close\n" + ohlc_lines(HOURS, template="{t},1,1,1,1")
+    raw = read_one(
+        write(tmp_path, "ABC.csv", text + f"\n{'x' * 200_000},1"), timezone="UTC"
+    )
+    assert reasons(raw)[-1] == "field_missing"
