@@ -13,11 +13,10 @@ import numpy as np
 import pyarrow as pa
 
 from lakehouse._commit import StoredFile, TableHandle, stored_files, with_retries
-from lakehouse._files import read_files
+from lakehouse._files import read_rows
 from lakehouse._keys import CodedRows, IntArray, column_codes
 from lakehouse._latest import LatestTable
 from lakehouse._layout import BYTES_PER_FILE, ROWS_PER_FILE, WrittenFile, write_files
-from lakehouse._validate import encode
 from lakehouse.schema._spec import TIMESTAMP, TableSpec
 
 _LARGEST_MERGE: Final = 8  # files' worth of rows rewritten at once
@@ -104,7 +103,8 @@ def rewrite(
         New files; 0 when nothing was done.
     """
     spec = handle.spec
-    rows = encode(spec, read_files(handle.location, spec, files))
+    parts = [read_rows(handle.location, spec, file).rows for file in files]
+    rows = pa.concat_tables(parts)
     if change is not None:
         rows = change(rows)
     is_change = change is not None

@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from lakehouse._commit import StoredFile
+from lakehouse._keys import CodedRows
 from lakehouse._location import Location
+from lakehouse._validate import coded_columns, encode
 from lakehouse.errors import StoreError
 from lakehouse.schema._spec import TableSpec
 
@@ -60,10 +63,48 @@ def read_files(
 
 
 def read_rows(
-    location: Location, spec: TableSpec, file: StoredFile, columns: Sequence[str] | None
-) -> pa.Table:
-    """Read one file in its stored row order."""
-    return read_files(location, spec, [file], columns=columns)
+    location: Location,
+    spec: TableSpec,
+    file: StoredFile,
+    columns: Sequence[str] | None = None,
+) -> CodedRows:
+    """Read one file in its stored row order, encoded as `conform` does.
+
+    Parameters
+    ----------
+    location : Location
+        The lake.
+    spec : TableSpec
+        The table.
+    file : StoredFile
+        One of its files.
+    columns : sequence of str, optional
+        All declared ones by default; one that the file lacks is null.
+
+    Raises
+    ------
+    StoreError
+        If the file is missing or damaged.
+    """
+    names = list(columns) if columns is not None else [c.name for c in spec.columns]
+    coded = coded_columns(spec)
+    try:
+        with pq.ParquetFile(
+            location.path("tables", spec.name, file.path),
+            filesystem=location.filesystem,
+            read_dictionary=sorted(coded),
+        ) as source:
+            present = set(source.schema_arrow.names)
+            rows = source.read([name for name in names if name in present])
+    except (OSError, pa.ArrowInvalid) as error:
+        raise StoreError(f"table {spec.name}: cannot be read: {error}") from error
+    columns_read = {
+        name: rows.column(name)
+        if name in present
+        else pa.chunked_array([pa.nulls(rows.num_rows, spec.column(name).dtype)])
+        for name in names
+    }
+    return CodedRows(encode(spec, pa.table(columns_read)))
 
 
 def declared_nullability(spec: TableSpec, rows: pa.Table) -> pa.Table:

@@ -30,12 +30,21 @@ def column_codes(values: pa.ChunkedArray) -> IntArray:
     if pa.types.is_timestamp(kind) or pa.types.is_boolean(kind):
         values = values.cast(pa.int64())
     elif pa.types.is_floating(kind):
-        values = pc.rank(values, tiebreaker="dense").cast(pa.int64())
+        return _float_codes(values)
     elif kind != pa.int64():
         values = values.cast(pa.int64())
     if values.null_count:
         values = pc.fill_null(values, np.iinfo(np.int64).min)
     codes: IntArray = values.to_numpy()
+    return codes
+
+
+def _float_codes(values: pa.ChunkedArray) -> IntArray:
+    # The bits of a float order like its value, once negative ones are turned round.
+    bits = (values.cast(pa.float64()).to_numpy() + 0.0).view(np.int64)
+    codes: IntArray = bits ^ ((bits >> 63) & np.int64(np.iinfo(np.int64).max))
+    if values.null_count:
+        codes[pc.is_null(values).to_numpy()] = np.iinfo(np.int64).min
     return codes
 
 
@@ -222,39 +231,64 @@ def newest_rows(rows: CodedRows, key: Sequence[str], order: Sequence[str]) -> In
 
 
 def match_keys(
-    left: pa.Table, right: pa.Table, key: Sequence[str]
+    left: CodedRows, right: CodedRows, key: Sequence[str], *, time: str | None = None
 ) -> tuple[IntArray, IntArray]:
     """Pair the rows of two tables that have equal keys.
+
+    Parameters
+    ----------
+    left, right : CodedRows
+        Keys are unique in each.
+    key : sequence of str
+        Best in the order both are sorted by.
+    time : str, optional
+        A column that is equal where keys are: rows of `left` outside the times of
+        `right` are not looked at.
 
     Returns
     -------
     tuple of ndarray of shape (n_pairs,), int64
         Row numbers in `left` (ascending) and in `right`.
     """
-    if not left.num_rows or not right.num_rows:
-        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
-    both = pa.concat_tables([_plain(left.select(key)), _plain(right.select(key))])
-    folded = combine(CodedRows(both).codes(key))
-    ours, theirs = folded[: left.num_rows], folded[left.num_rows :]
-    order = np.argsort(theirs, kind="stable")
-    ranked = theirs[order]
+    nothing = np.empty(0, dtype=np.int64)
+    if not left.n_rows or not right.n_rows:
+        return nothing, nothing
+    looked_at = np.arange(left.n_rows)
+    if time is not None:
+        moments, theirs = left.code(time), right.code(time)
+        is_near = (moments >= theirs.min()) & (moments <= theirs.max())
+        looked_at = np.flatnonzero(is_near)
+    if not looked_at.size:
+        return nothing, nothing
+    folded = combine(
+        [
+            np.concatenate([left.code(name)[looked_at], _translated(left, right, name)])
+            for name in key
+        ]
+    )
+    ours, stored = folded[: looked_at.size], folded[looked_at.size :]
+    order = np.argsort(stored, kind="stable")
+    ranked = stored[order]
     spots = np.minimum(np.searchsorted(ranked, ours), len(ranked) - 1)
     found = np.flatnonzero(ranked[spots] == ours)
-    return found, order[spots[found]]
+    return looked_at[found], order[spots[found]]
 
 
-def _plain(rows: pa.Table) -> pa.Table:
-    return rows.cast(
-        pa.schema(
-            [
-                pa.field(
-                    f.name,
-                    f.type.value_type if pa.types.is_dictionary(f.type) else f.type,
-                )
-                for f in rows.schema
-            ]
-        )
-    )
+def _translated(left: CodedRows, right: CodedRows, name: str) -> IntArray:
+    """Return a column of `right` in the codes of `left`; -2 for text unknown there."""
+    codes = right.code(name)
+    ours, theirs = left.rows.column(name), right.rows.column(name)
+    if not pa.types.is_dictionary(ours.type):
+        return codes
+    spots = pc.index_in(_ranked_texts(theirs), value_set=_ranked_texts(ours))
+    table = np.append(pc.fill_null(spots, -2).to_numpy(), -1)  # null stays null
+    translated: IntArray = table[codes]
+    return translated
+
+
+def _ranked_texts(values: pa.ChunkedArray) -> pa.Array:
+    dictionary = values.unify_dictionaries().chunk(0).dictionary
+    return dictionary.take(pc.sort_indices(dictionary))
 
 
 def differing_rows(

@@ -153,8 +153,8 @@ class LatestTable:
         winners: list[pa.Table] = []
         for number, file in enumerate(files):
             rows = read_rows(location, spec, file, names)
-            newest = newest_rows(CodedRows(rows), self._latest.key, self._order)
-            found = rows.take(pa.array(newest))
+            newest = newest_rows(rows, self._latest.key, self._order)
+            found = decode(spec, rows.rows.take(pa.array(newest)))
             found = found.append_column("file", pa.array(np.full(len(newest), number)))
             winners.append(found.append_column("row", pa.array(newest)))
         if not winners:
@@ -167,7 +167,8 @@ class LatestTable:
         owners, rows_of = best.column("file").to_numpy(), best.column("row").to_numpy()
         for number in np.unique(owners):
             stored = read_rows(location, spec, files[int(number)], self._columns)
-            parts.append(stored.take(pa.array(rows_of[owners == number])))
+            chosen = stored.rows.take(pa.array(rows_of[owners == number]))
+            parts.append(decode(spec, chosen))
         return pa.concat_tables([_nullable(part) for part in parts])
 
     def _merge(self, kept: pa.Table, fresh: pa.Table) -> pa.Table:

@@ -72,14 +72,24 @@ def decode(spec: TableSpec, rows: pa.Table) -> pa.Table:
 
 
 def encode(spec: TableSpec, rows: pa.Table) -> pa.Table:
-    """Return stored `rows` with text columns encoded as `conform` does."""
+    """Return stored `rows` typed and encoded as `conform` does."""
     coded = coded_columns(spec)
     return pa.table(
         {
-            name: column.dictionary_encode() if name in coded else column
+            name: _encoded(column, spec.column(name).dtype, is_coded=name in coded)
             for name, column in zip(rows.column_names, rows.columns, strict=True)
         }
     )
+
+
+def _encoded(
+    column: pa.ChunkedArray, dtype: pa.DataType, *, is_coded: bool
+) -> pa.ChunkedArray:
+    if not is_coded:
+        return column if column.type == dtype else column.cast(dtype)
+    if column.type == _ENCODED:
+        return column.unify_dictionaries()
+    return (column if column.type == TEXT else column.cast(TEXT)).dictionary_encode()
 
 
 def _refuse_column_names(spec: TableSpec, rows: pa.Table) -> None:
@@ -101,9 +111,9 @@ def _conform_column(
     spec: TableSpec, column: ColumnSpec, values: pa.ChunkedArray
 ) -> pa.ChunkedArray:
     where = f"table {spec.name}, column {column.name}"
+    values = _cast(where, column, values, is_coded=column.name in coded_columns(spec))
     if values.null_count and not column.is_nullable:
         raise SchemaError(f"{where}: null in row {_first(pc.is_null(values))}")
-    values = _cast(where, column, values, is_coded=column.name in coded_columns(spec))
     if column.allowed is not None:
         _check_allowed(where, column, values)
     if pa.types.is_list(column.dtype):
@@ -118,7 +128,7 @@ def _cast(
 ) -> pa.ChunkedArray:
     target = column.dtype
     if target == TEXT:
-        if is_coded and values.type == _ENCODED:
+        if is_coded and _is_well_encoded(values):
             return values.unify_dictionaries()
         values = _cast_text(where, values)
         return values.dictionary_encode() if is_coded else values
@@ -130,6 +140,15 @@ def _cast(
         return values.cast(target, safe=True)
     except pa.ArrowInvalid as error:
         raise SchemaError(f"{where}: not exact as {target}: {error}") from error
+
+
+def _is_well_encoded(values: pa.ChunkedArray) -> bool:
+    """Tell whether a given dictionary can be used: no nulls in it, nothing twice."""
+    return values.type == _ENCODED and all(
+        not chunk.dictionary.null_count
+        and len(pc.unique(chunk.dictionary)) == len(chunk.dictionary)
+        for chunk in values.chunks
+    )
 
 
 def _cast_text(where: str, values: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from deltalake.exceptions import CommitFailedError
 
 from lakehouse._commit import StoredFile, TableHandle, with_retries
-from lakehouse._files import read_files, read_rows
+from lakehouse._files import read_rows
 from lakehouse._keys import (
     CodedRows,
     IntArray,
@@ -26,7 +26,7 @@ from lakehouse._keys import (
 from lakehouse._latest import LatestTable
 from lakehouse._layout import WrittenFile, write_files
 from lakehouse._predicate import Predicate
-from lakehouse._validate import conform, decode, encode
+from lakehouse._validate import conform, decode
 from lakehouse.errors import InputError, RefusedError, SchemaError
 from lakehouse.schema._spec import TableSpec
 
@@ -98,6 +98,13 @@ class _Write(ABC):
     def _write(self, rows: CodedRows) -> list[WrittenFile]:
         return write_files(self._handle.location, self._spec, rows)
 
+    def _match(self, batch: CodedRows, stored: CodedRows) -> tuple[IntArray, IntArray]:
+        spec = self._spec
+        rank = {name: spot for spot, name in enumerate(spec.sort_by)}
+        key = sorted(spec.key, key=lambda name: rank.get(name, len(rank)))
+        time = spec.time if spec.time in stored.rows.column_names else None
+        return match_keys(batch, stored, key, time=time)
+
     def _drop(self, written: Sequence[WrittenFile]) -> None:
         for file in written:
             self._handle.location.delete(file.path)
@@ -134,10 +141,10 @@ class _Write(ABC):
         names = list(dict.fromkeys((*spec.key, *columns)))
         found: list[tuple[IntArray, pa.Table]] = []
         for file in files:
-            stored = read_files(self._handle.location, spec, [file], columns=names)
-            ours, theirs = match_keys(self._batch.rows, stored, spec.key)
+            stored = read_rows(self._handle.location, spec, file, names)
+            ours, theirs = self._match(self._batch, stored)
             if ours.size:
-                found.append((ours, nullable(stored.take(pa.array(theirs)))))
+                found.append((ours, stored.rows.take(pa.array(theirs))))
         if not found:
             return None
         return (
@@ -222,22 +229,25 @@ class UpsertWrite(_Write):
 
     def _plan(self, delta: Any) -> tuple[CodedRows, list[pa.Table], list[StoredFile]]:
         """Return changed rows, the rows to keep of touched files, and these files."""
-        spec, batch = self._spec, self._batch.rows
+        spec, batch = self._spec, self._batch
+        names = content(spec)
         kept: list[pa.Table] = []
         removes: list[StoredFile] = []
         equal = [np.empty(0, dtype=np.int64)]
-        for file in self._handle.files_touching(delta, batch):
-            stored = read_rows(self._handle.location, spec, file, None)
-            ours, theirs = match_keys(batch, stored, spec.key)
+        for file in self._handle.files_touching(delta, batch.rows):
+            stored = read_rows(self._handle.location, spec, file)
+            ours, theirs = self._match(batch, stored)
             if not ours.size:
                 continue
             differs = differing_rows(
-                batch.take(pa.array(ours)), stored.take(pa.array(theirs)), content(spec)
+                batch.rows.select(names).take(pa.array(ours)),
+                stored.rows.select(names).take(pa.array(theirs)),
+                names,
             )
             equal.append(ours[~differs])
             if differs.any():
                 removes.append(file)
-                kept.append(without(stored, theirs[differs]))
+                kept.append(without(stored.rows, theirs[differs]))
         return self._batch.without(np.concatenate(equal)), kept, removes
 
 
@@ -283,10 +293,10 @@ class ReplaceWrite(_Write):
         kept: list[pa.Table] = []
         removes: list[StoredFile] = []
         for file in self._handle.files(delta):
-            stored = read_rows(self._handle.location, spec, file, None)
+            stored = read_rows(self._handle.location, spec, file).rows
             is_inside = predicate.holds(stored)
             outside = stored.filter(pa.array(~is_inside))
-            clashes, _ = match_keys(self._batch.rows, outside, spec.key)
+            clashes, _ = self._match(self._batch, CodedRows(outside))
             if clashes.size:
                 where = describe_key(self._batch.rows, spec.key, int(clashes[0]))
                 raise SchemaError(
@@ -313,16 +323,12 @@ def without(rows: pa.Table, numbers: IntArray) -> pa.Table:
     return rows.filter(pa.array(keep))
 
 
-def nullable(rows: pa.Table) -> pa.Table:
-    """Return `rows` with every field nullable, so that tables can be joined up."""
-    return rows.cast(pa.schema([f.with_nullable(nullable=True) for f in rows.schema]))
-
-
 def _merged(spec: TableSpec, kept: Sequence[pa.Table], fresh: CodedRows) -> CodedRows:
+    kept = [rows for rows in kept if rows.num_rows]
     if not kept:
         return fresh
-    parts = [nullable(rows) for rows in (*kept, decode(spec, fresh.rows))]
-    return CodedRows(encode(spec, pa.concat_tables(parts))).sorted_by(spec.sort_by)
+    rows = pa.concat_tables([*kept, fresh.rows]).unify_dictionaries()
+    return CodedRows(rows).sorted_by(spec.sort_by)
 
 
 def _windows(window: str | Sequence[str] | None) -> list[str]:
