@@ -372,7 +372,7 @@ any_bar = st.fixed_dictionaries(
 
 
 @settings(
-    max_examples=12,
+    max_examples=25,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
