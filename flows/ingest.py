@@ -7,7 +7,7 @@ from flows.prefect_steps import run_body
 from flows.runs import Outcome
 
 
-@flow(name="ingest-ohlcv", flow_run_name="ingest-{timeframe}-{source}")
+@flow(name="ingest-ohlcv", flow_run_name="ingest-{timeframe}")
 def ingest_ohlcv(
     *,
     source: str | None = None,

@@ -1,8 +1,14 @@
 """Bring bars and releases in."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 
-from flows.bodies.sources import BarRequest, open_source, split_symbols
+from flows.bodies.sources import (
+    BarRequest,
+    open_source,
+    split_symbols,
+    synthetic_arguments,
+)
 from flows.progress import track
 from flows.runs import Run
 from flows.settings import load_flow_settings
@@ -68,8 +74,40 @@ def ingest_bars(
         )
         for raw in track(raws, f"ingest {request.source}")
     ]
+    told = _sum_up(run, reports, request.source)
+    if request.source == "synthetic":
+        told += "; " + add_synthetic_truth(run, request)
     run.note_written(_BAR_TABLES)
-    return _sum_up(run, reports, f"{request.source}: ")
+    return told
+
+
+def add_synthetic_truth(run: Run, request: BarRequest) -> str:
+    """Store the synthetic market's releases; write its truth under `truth/`.
+
+    Returns
+    -------
+    str
+        What became of the releases.
+    """
+    from lakehouse.sources.synthetic import load_calendar, truth
+
+    lake, now = run.workplace.lake, run.now
+    arguments = synthetic_arguments(request)
+    timeframe = request.timeframe or "1d"
+    reports = [
+        run.commit(
+            lambda raw=raw: take_releases(lake, raw, run_id=run.run_id)  # type: ignore[misc]
+        )
+        for raw in load_calendar(now=now, **arguments)
+    ]
+    content = json.dumps(
+        truth(timeframe=timeframe, now=now, **arguments), indent=1, sort_keys=True
+    )
+    path = lake.location.path("truth", f"synthetic_{timeframe}.json")
+    lake.location.write_bytes(path, content.encode())
+    run.notes.append(f"what is true of this market: {path}")
+    run.note_written(["economic_calendar"])
+    return _sum_up(run, reports, "releases")
 
 
 def ingest_releases(
@@ -109,7 +147,7 @@ def ingest_releases(
         for raw in track(read_releases(chosen, timezone=timezone), "ingest calendar")
     ]
     run.note_written(_RELEASE_TABLES)
-    return _sum_up(run, reports, "calendar: ")
+    return _sum_up(run, reports, "releases")
 
 
 def _request(
@@ -132,25 +170,37 @@ def _request(
 
 
 def _sum_up(run: Run, reports: Sequence[IntakeReport], label: str) -> str:
+    """Count what became of the inputs, note what to say, and return one line."""
+    counts = {
+        "read": sum(report.n_read for report in reports),
+        "good": sum(report.n_good for report in reports),
+        "quarantined": sum(report.n_quarantined for report in reports),
+        "held_back": sum(report.n_held_back for report in reports),
+        "written": sum(report.n_written for report in reports),
+        "corrected": sum(report.n_corrected for report in reports),
+    }
+    kind = "releases" if label == "releases" else "rows"
+    for name, n_rows in counts.items():
+        run.count(f"{kind}_{name}", n_rows)
     for report in reports:
-        for line in (*report.notes, *report.registered):
-            run.notes.append(line)
-        run.count("rows_read", report.n_read)
-        run.count("rows_good", report.n_good)
-        run.count("rows_written", report.n_written)
-        run.count("rows_corrected", report.n_corrected)
-        run.count("rows_quarantined", report.n_quarantined)
-        run.count("rows_held_back", report.n_held_back)
+        run.notes += report.notes
         for reason, n_rows in report.reasons.items():
             run.count(f"quarantined_{reason}", n_rows)
-    counts = {name: run.counts.get(f"rows_{name}", 0) for name in _TOLD}
+    run.notes += _registrations([line for r in reports for line in r.registered])
     told = ", ".join(
-        f"{name.replace('_', ' ')} {n}"
-        for name, n in counts.items()
-        if n or name in _ALWAYS
+        f"{name.replace('_', ' ')} {n_rows}"
+        for name, n_rows in counts.items()
+        if n_rows or name in _ALWAYS_TOLD
     )
-    return f"{label}{told}"
+    return f"{label}: {told}"
 
 
-_TOLD = ("read", "good", "quarantined", "held_back", "written", "corrected")
-_ALWAYS = {"read", "good", "quarantined", "written"}
+def _registrations(lines: Sequence[str]) -> list[str]:
+    if len(lines) <= _MAX_LINES:
+        return list(lines)
+    rest = len(lines) - _MAX_LINES
+    return [*lines[:_MAX_LINES], f"and {rest} more symbols, see table `instruments`"]
+
+
+_ALWAYS_TOLD = {"read", "good", "quarantined", "written"}
+_MAX_LINES = 5

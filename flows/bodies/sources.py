@@ -95,24 +95,30 @@ def open_source(request: BarRequest, *, clock: Clock) -> Iterator[RawBars]:
 
 def _loader(source: str) -> Callable[..., Iterator[RawBars]]:
     if source == "sample":
-        from lakehouse.sources.sample import load
-    elif source == "synthetic":
-        from lakehouse.sources.synthetic import load
-    elif source == "ccxt":
-        from lakehouse.sources.ccxt_feed import load
-    else:
-        from lakehouse.sources.yfinance_feed import load
-    return load
+        from lakehouse.sources import sample
+
+        return sample.load
+    if source == "synthetic":
+        from lakehouse.sources import synthetic
+
+        return synthetic.load
+    if source == "ccxt":
+        from lakehouse.sources import ccxt_feed
+
+        return ccxt_feed.load
+    from lakehouse.sources import yfinance_feed
+
+    return yfinance_feed.load
 
 
 def _arguments(request: BarRequest, clock: Clock) -> dict[str, Any]:
     arguments: dict[str, Any] = {"now": clock.now()}
-    if request.timeframe is not None:
-        arguments["timeframe"] = request.timeframe
+    if request.timeframe is not None or request.source != "sample":
+        arguments["timeframe"] = request.timeframe or "1d"
     if request.symbols is not None:
         arguments["symbols"] = request.symbols
     for name, text in request.options.items():
-        if name in FILE_OPTIONS or name == "asset_class":
+        if name == "asset_class":
             continue
         arguments[name] = _parse(name, text)
     return arguments
@@ -121,9 +127,21 @@ def _arguments(request: BarRequest, clock: Clock) -> dict[str, Any]:
 def _parse(name: str, text: str) -> Any:
     if name in {"since", "until"}:
         return parse_moment(text, what=f"--{name}")
-    if name in {"days", "seed"}:
-        return int(text)
-    return text
+    try:
+        if name == "seed":
+            return int(text)
+        return float(text) if name == "years" else text
+    except ValueError as error:
+        raise InputError(f"--{name} {text!r}: not a number") from error
+
+
+def synthetic_arguments(request: BarRequest) -> dict[str, Any]:
+    """Return seed and years of a synthetic market, where they were given."""
+    return {
+        name: _parse(name, request.options[name])
+        for name in ("seed", "years")
+        if name in request.options
+    }
 
 
 def split_symbols(text: str | None) -> Sequence[str] | None:

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -108,15 +108,9 @@ def docs(
     folder: Annotated[Path, typer.Option(help="Where the pages are.")] = Path("docs"),
 ) -> None:
     """Write the table catalogue (tables.md) from the declarations."""
-    from lakehouse.catalogue_docs import render_catalogue
+    from lakehouse.catalogue_docs import table_catalogue
 
     path = folder / "tables.md"
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(render_catalogue(), encoding="utf-8")
+    path.write_text(table_catalogue(), encoding="utf-8")
     output().result({"path": path}, f"{path} written")
-
-
-def as_documents(rows: Any) -> list[dict[str, Any]]:
-    """Return an Arrow table's rows as plain documents."""
-    found: list[dict[str, Any]] = rows.to_pylist()
-    return found

@@ -62,8 +62,8 @@ def ingest_ohlcv(
     until: Annotated[
         str | None, typer.Option(metavar="TS", help="For ccxt, yfinance: till when.")
     ] = None,
-    days: Annotated[
-        int | None, typer.Option(min=1, help="For synthetic: length.")
+    years: Annotated[
+        float | None, typer.Option(help="For synthetic: length of the history.")
     ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="For synthetic: seed.")
@@ -71,14 +71,14 @@ def ingest_ohlcv(
 ) -> None:
     """Read bars, screen them, write what is good and quarantine the rest."""
     options = {
-        "dialect": dialect,
+        "dialect": None if dialect == "auto" else dialect,
         "asset_class": asset_class,
         "timezone": timezone,
         "columns": columns,
         "exchange": exchange,
         "since": since,
         "until": until,
-        "days": days,
+        "years": years,
         "seed": seed,
     }
     from flows.bodies.ingest import ingest_bars

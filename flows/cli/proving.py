@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flows.cli.history import verify_history
 from flows.cli.session import output
 from lakehouse.clock import resolve_clock
 from lakehouse.errors import InputError, RefusedError
@@ -70,7 +71,7 @@ def prove_repository(
         }
         for kind, one in sorted(snapshot.artefacts.items())
     ]
-    history = prove_history(settings.root, root) if has_history else None
+    history = verify_history(settings.root, root) if has_history else None
     where = url or settings.root
     lines = [
         f"{where}: verified, snapshot {snapshot.version}, expires"
@@ -82,7 +83,7 @@ def prove_repository(
         for one in artefacts
     ]
     if history is not None:
-        lines.append(f"  {len(history)} earlier metadata files verified")
+        lines.append(f"  history: {len(history)} metadata files verified")
     output().result(
         {
             "where": where,
@@ -93,19 +94,6 @@ def prove_repository(
         },
         lines,
     )
-
-
-def prove_history(root: str, trusted_root: bytes) -> list[str]:
-    """Verify every version of the metadata that is still there; return their names.
-
-    Raises
-    ------
-    TrustError
-        If one of them is not signed as its role asks.
-    """
-    from lakehouse.trust.history import verify_history
-
-    return verify_history(LocalFetcher(root), trusted_root)
 
 
 def prove_run(run_id: str) -> None:
