@@ -109,7 +109,7 @@ def _place_times(sheet: Sheet, columns: dict[str, int], notes: list[str]) -> Non
         columns.pop("date", None)
         return
     found = _named(sheet, "ts") if sheet.has_header else []
-    kinds = {i: probe(sheet.table.column(i)) for i in found}
+    kinds: dict[int, Kind | None] = {i: probe(sheet.table.column(i)) for i in found}
     dates = [i for i in found if kinds[i] in {"date", "stamp"}]
     clocks = [i for i in found if kinds[i] == "clock"]
     if dates and clocks and not any(kinds[i] == "stated" for i in found):
