@@ -176,7 +176,10 @@ class TableHandle:
         """Return the data files with their bounds, one row each (pyarrow.Table)."""
         version = delta.version()
         if self._actions[0] != version:
-            self._actions = (version, pa.table(delta.get_add_actions(flatten=True)))
+            # `pa.table` would import pandas to see whether this is a data frame.
+            actions = delta.get_add_actions(flatten=True)
+            stream = pa.RecordBatchReader.from_stream(actions)
+            self._actions = (version, stream.read_all())
         return self._actions[1]
 
     def files(self, delta: DeltaTable) -> list[StoredFile]:

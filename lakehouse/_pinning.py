@@ -342,7 +342,9 @@ def _cached_snapshot(
 
 def _read_snapshot(location: Location, table: str, version: int) -> Snapshot:
     opened = open_table(location, table, version)
-    paths = pa.table(opened.get_add_actions()).column("path").to_pylist()
+    # `pa.table` would import pandas to see whether this is a data frame.
+    actions = pa.RecordBatchReader.from_stream(opened.get_add_actions())
+    paths = actions.read_all().column("path").to_pylist()
     files = []
     for path in sorted(unquote(path) for path in paths):
         if path.startswith("/") or "://" in path or ".." in path.split("/"):

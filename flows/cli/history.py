@@ -70,7 +70,7 @@ def _root_chain(files: RepositoryFiles, trusted_root: bytes) -> list[Root]:
 
 
 def _signed_by_one(
-    delegators: Sequence[Root] | Sequence[Targets],
+    delegators: Sequence[Root | Targets],
     role: str,
     payload: bytes,
     signatures: dict[str, Signature],
