@@ -3,7 +3,7 @@
 `arch` ships the S&P 500 and the NASDAQ Composite (1999 to 2018, as traded: `Close`
 equals `Adj Close`) and the closes of VIX (from 2014) and WTI oil (from 1986). The two
 closes become leaders: open = high = low = close and no volume; days without a price
-are no rows. The files are read where they lie, so neither `arch` nor pandas is
+are no rows. The files are read where they lie; `arch`, slow to start, is never
 imported.
 """
 
