@@ -6,6 +6,8 @@ only move forward: neither their table's version nor their period goes back. How
 are verified, signed and written is in `lakehouse.trust.signing`.
 """
 
+import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,7 +24,7 @@ from tuf.api.metadata import (
 )
 
 from lakehouse.clock import Clock
-from lakehouse.errors import CommitConflictError
+from lakehouse.errors import CommitConflictError, StoreError
 from lakehouse.trust.errors import PublishError, UnverifiedError
 from lakehouse.trust.fetching import LocalFetcher
 from lakehouse.trust.keys import KeyStore
@@ -109,30 +111,41 @@ class Repository:
         -------
         bool
             False if it was there already.
+
+        Raises
+        ------
+        StoreError
+            If the lake cannot be written.
         """
-        with self.writer.files.exclusive():
-            if self.is_initialised:
-                return False
-            if not self.keys.list_keys():
-                self.keys.create_development_keys()
-            root = self._prepare_root()
-            targets = Targets(expires=self.writer.expiry(Targets.type))
-            targets.delegations = self._first_delegations()
-            state = RepositoryState(
-                root,
-                Timestamp(),
-                Snapshot(meta={}),
-                targets,
-                {SHADOW: Targets()},
-                b"",
-                {Targets.type, SHADOW},
-            )
-            for signed in (state.timestamp, targets, state.roles[SHADOW]):
-                signed.version = 0  # raised to the first free one when written
-            state.snapshot.version = self.writer.next_version(Snapshot.type, 0) - 1
-            self.writer.renew(state)
-            self.writer.write(state)
-            return True
+        try:
+            with self.writer.files.exclusive():
+                return self._init()
+        except OSError as error:
+            raise _unwritable(self.lake_root, error) from error
+
+    def _init(self) -> bool:
+        if self.is_initialised:
+            return False
+        if not self.keys.list_keys():
+            self.keys.create_development_keys()
+        root = self._prepare_root()
+        targets = Targets(expires=self.writer.expiry(Targets.type))
+        targets.delegations = self._first_delegations()
+        state = RepositoryState(
+            root,
+            Timestamp(),
+            Snapshot(meta={}),
+            targets,
+            {SHADOW: Targets()},
+            b"",
+            {Targets.type, SHADOW},
+        )
+        for signed in (state.timestamp, targets, state.roles[SHADOW]):
+            signed.version = 0  # raised to the first free one when written
+        state.snapshot.version = self.writer.next_version(Snapshot.type, 0) - 1
+        self.writer.renew(state)
+        self.writer.write(state)
+        return True
 
     def publish(
         self, manifests: Sequence[Manifest], role: str = SHADOW
@@ -205,8 +218,12 @@ class Repository:
         ------
         CommitConflictError
             If another writer kept winning.
+        StoreError
+            If the lake cannot be written.
         """
-        for _ in range(_ATTEMPTS):
+        for attempt in range(_ATTEMPTS):
+            # Publishers that meet again and again would all lose without the chance.
+            time.sleep(min(attempt, 5) * 0.1 * random.random())  # noqa: S311
             try:
                 with self.writer.files.exclusive():
                     state = self.writer.load()
@@ -215,6 +232,8 @@ class Repository:
                     self.writer.write(state)
             except CommitConflictError:
                 continue
+            except OSError as error:
+                raise _unwritable(self.lake_root, error) from error
             return _report(state, notes)
         raise CommitConflictError(f"{self.lake_root}: other publishers kept winning")
 
@@ -321,6 +340,10 @@ def _refuse_older(manifest: Manifest, published: Manifest) -> None:
             f"{manifest.kind}: valid from {manifest.valid_from.isoformat()}, before the "
             f"published {published.valid_from.isoformat()}"
         )
+
+
+def _unwritable(lake_root: str, error: OSError) -> StoreError:
+    return StoreError(f"{lake_root}: cannot be written: {error.strerror or error}")
 
 
 def _report(state: RepositoryState, notes: tuple[str, ...]) -> PublishReport:

@@ -135,7 +135,8 @@ class RemoteFiles:
     def read(self, path: str) -> bytes | None:
         """Return the bytes of `path`; None if there is no such file."""
         try:
-            data: bytes = self._files.cat_file(f"{self._base}/{path}")
+            with _reaching(self._base):
+                data: bytes = self._files.cat_file(f"{self._base}/{path}")
         except FileNotFoundError:
             return None
         return data
@@ -143,8 +144,11 @@ class RemoteFiles:
     def create(self, path: str, data: bytes) -> bool:
         """Write a new file; False if the name is taken by other bytes."""
         try:
-            self._files.pipe_file(f"{self._base}/{path}", data, mode="create")
-        except FileExistsError:
+            with _reaching(self._base):
+                self._files.pipe_file(f"{self._base}/{path}", data, mode="create")
+        except OSError as error:
+            if not _is_refused_condition(error):
+                raise
             return self.read(path) == data
         return True
 
@@ -161,26 +165,52 @@ class RemoteFiles:
             if not self.create(path, data):
                 raise CommitConflictError(f"{place}: another writer was faster")
             return
-        etag = self._files.info(place, refresh=True).get("ETag")
+        with _reaching(self._base):
+            etag = self._files.info(place, refresh=True).get("ETag")
         if self.read(path) != previous:
             raise CommitConflictError(f"{place}: another writer was faster")
         try:
-            self._files.pipe_file(place, data, IfMatch=etag)
-        except FileExistsError as error:
+            with _reaching(self._base):
+                self._files.pipe_file(place, data, IfMatch=etag)
+        except OSError as error:
+            if not _is_refused_condition(error):
+                raise
             raise CommitConflictError(f"{place}: another writer was faster") from error
 
     def names(self, folder: str) -> list[str]:
         """Return the paths of all files under `folder`."""
         self._files.invalidate_cache()
-        found: list[str] = self._files.find(f"{self._base}/{folder}")
+        with _reaching(self._base):
+            found: list[str] = self._files.find(f"{self._base}/{folder}")
         return sorted(path.removeprefix(f"{self._base}/") for path in found)
 
     def remove(self, path: str) -> None:
         """Delete a file."""
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError), _reaching(self._base):
             self._files.rm_file(f"{self._base}/{path}")
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
         """Do nothing: conditional puts decide between writers."""
         yield
+
+
+@contextlib.contextmanager
+def _reaching(base: str) -> Iterator[None]:
+    # What botocore raises before a request is made is no OSError.
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        yield
+    except BotoCoreError as error:
+        raise OSError(f"{base}: {error}") from error
+
+
+def _is_refused_condition(error: OSError) -> bool:
+    # s3fs has no class of its own for it; 409 is a condition undecided in a race.
+    answer = getattr(error.__cause__, "response", {})
+    code = answer.get("Error", {}).get("Code")
+    return isinstance(error, FileExistsError) or code in {
+        "PreconditionFailed",
+        "ConditionalRequestConflict",
+    }

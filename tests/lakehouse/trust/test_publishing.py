@@ -10,7 +10,7 @@ from tuf.api.metadata import Metadata
 from tuf.ngclient import Updater
 
 from lakehouse.clock import Clock
-from lakehouse.errors import CommitConflictError
+from lakehouse.errors import CommitConflictError, StoreError
 from lakehouse.trust import ceremony
 from lakehouse.trust.approval import Proposal, propose_live, sign_live, staged_proposal
 from lakehouse.trust.errors import (
@@ -267,6 +267,16 @@ def test_a_writer_past_the_lock_is_noticed(lake):
 
     with pytest.raises(CommitConflictError, match="kept winning"):
         repository.update(change)
+
+
+def test_a_lake_that_cannot_be_written_is_said_in_one_line(lake):
+    (lake.artefacts / "metadata").rename(lake.artefacts / "moved")
+    (lake.artefacts / "metadata").write_bytes(b"")
+    with pytest.raises(StoreError, match="cannot be written"):
+        lake.repository.resign()
+    (lake.folder / "file").write_bytes(b"")
+    with pytest.raises(StoreError, match="cannot be written"):
+        Repository(str(lake.folder / "file"), lake.keys, lake.clock).init()
 
 
 def test_the_stock_client_updates_and_downloads(tmp_path):

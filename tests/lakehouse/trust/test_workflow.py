@@ -826,3 +826,38 @@ def test_the_stock_client_decides_the_same(name, tmp_path):
     ):
         theirs = (tmp_path / "stock" / f"{role}.json").read_bytes()
         assert cache.get(role) == theirs, role
+
+
+def test_a_role_name_that_is_no_text_is_refused():
+    simulator = TufSimulator()
+    workflow = look(simulator)
+    workflow.snapshot.meta["\ud800.json"] = workflow.snapshot.meta["targets.json"]
+
+    with pytest.raises(MetadataFormatError, match="role name is not Unicode"):
+        workflow.load("\ud800", workflow.root)
+
+
+def test_delegations_that_cannot_be_followed_are_refused():
+    simulator = TufSimulator()
+    simulator.delegate("targets", "A")
+    simulator.publish_all("A", "targets")
+
+    with pytest.raises(MetadataFormatError, match="delegations cannot be followed"):
+        _follow_with_prefixes(simulator)
+
+
+def _follow_with_prefixes(simulator):
+    role = simulator.targets.delegations.roles["A"]
+    role.paths, role.path_hash_prefixes = None, ["0"]
+    simulator.publish_all("targets")
+    look(simulator).find("\ud800")
+
+
+@pytest.mark.parametrize("hashes", [{"none": "00"}, {"sha256": "00"}])
+def test_hashes_that_cannot_match_are_refused(hashes):
+    simulator = TufSimulator()
+    simulator.snapshot.meta["targets.json"].hashes = hashes
+    simulator.publish("snapshot", "timestamp")
+
+    with pytest.raises(HashError, match="targets: content is not the signed one"):
+        look(simulator)
