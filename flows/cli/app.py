@@ -13,6 +13,7 @@ from typing import Annotated, Final
 import typer
 
 from flows.cli import analysis, artefacts, data, place
+from flows.cli.lightness import keep_out
 from flows.cli.output import (
     EXIT_DONE,
     EXIT_INPUT,
@@ -30,6 +31,7 @@ from lakehouse.errors import InputError, LakehouseError
 UsageError: Final[type] = typer.BadParameter.__mro__[2]
 logger = logging.getLogger("alphalake")
 _EVERYWHERE = "--root URI, --now TS, --json and --quiet may stand anywhere."
+_LIGHT_VERBS = frozenset({"status", "verify", "sql", "runs", "keys", "doctor", "docs"})
 _FLAGS = ("--json", "--quiet")
 _VALUED = ("--root", "--now")
 
@@ -153,5 +155,8 @@ def _is_bad_input(error: Exception) -> bool:
 
 def main() -> None:
     """Run `alphalake`."""
+    verb = next((word for word in sys.argv[1:] if word in _LIGHT_VERBS), None)
+    if verb is not None:
+        keep_out("pandas")
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     sys.exit(run(sys.argv[1:]))

@@ -88,9 +88,10 @@ def describe_place() -> PlaceState:
     settings = load_settings()
     clock: Clock = resolve_clock(settings.root)
     with connect(settings.root) as session:
+        versions = session.versions
         tables = [
-            {"table": name, "version": version, **_size(session, name)}
-            for name, version in sorted(session.versions.items())
+            {"table": row["name"], "version": versions[row["name"]], **row}
+            for row in session.sql(_sizes(sorted(versions))).rows()
         ]
         runs = session.sql(
             "SELECT flow, arg_max(status, finished_at) AS status,"
@@ -110,9 +111,10 @@ def describe_place() -> PlaceState:
     )
 
 
-def _size(session: Any, table: str) -> dict[str, Any]:
-    newest = _NEWEST.get(table)
-    column = f"max({newest})" if newest else "NULL::TIMESTAMPTZ"
-    query = f"SELECT count(*) AS rows, {column} AS newest FROM {table}"  # noqa: S608 - declared names
-    row: dict[str, Any] = session.sql(query).rows()[0]
-    return row
+def _sizes(tables: list[str]) -> str:
+    """Return a query for rows and newest time of each table; names are declared ones."""
+    parts = ["SELECT '' AS name, 0 AS rows, NULL::TIMESTAMPTZ AS newest WHERE false"]
+    for name in tables:
+        newest = f"max({_NEWEST[name]})" if name in _NEWEST else "NULL"
+        parts.append(f"SELECT '{name}', count(*), {newest} FROM {name}")  # noqa: S608
+    return " UNION ALL ".join(parts)
