@@ -86,7 +86,7 @@ def _valid(column: pa.ChunkedArray) -> BoolArray:
 
 def bar_columns(bars: pa.Table) -> BarColumns:
     """Take arrays out of a table of `BAR_SCHEMA`."""
-    symbols = pc.dictionary_encode(bars["symbol"]).combine_chunks()
+    symbols = bars["symbol"].combine_chunks().dictionary_encode()
     if isinstance(symbols, pa.ChunkedArray):
         symbols = symbols.chunk(0) if symbols.num_chunks else _no_symbols()
     names: list[str] = symbols.dictionary.to_pylist()
@@ -160,12 +160,13 @@ def mark_parser_reasons(
     """
     if reasons.null_count == len(reasons):
         return
-    for reason in pc.unique(reasons.drop_null()).to_pylist():
+    encoded = reasons.combine_chunks().dictionary_encode()
+    number = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
+    for place, reason in enumerate(encoded.dictionary.to_pylist()):
         if reason not in CODE:
             allowed = ", ".join(QUARANTINE_REASONS)
             raise SchemaError(f"{source}: reason {reason!r} is not one of: {allowed}")
-        rows = pc.fill_null(pc.equal(reasons, reason), fill_value=False).to_numpy()
-        verdict.mark(rows, CODE[reason])
+        verdict.mark(number == place, CODE[reason])
 
 
 def screen_bars(

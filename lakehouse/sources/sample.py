@@ -41,7 +41,7 @@ def _bars_of(symbol: str, folder: str) -> _Series:
 
 
 def _closes_of(symbol: str, folder: str, column: str, asset_class: str) -> _Series:
-    names = dict.fromkeys(("open", "high", "low", "close"), column)
+    names: dict[str, str] = dict.fromkeys(("open", "high", "low", "close"), column)
     info = InstrumentInfo(symbol, asset_class, "XNYS", "USD", is_leader=True)
     return _Series(folder, names, info)
 
@@ -101,7 +101,7 @@ def _read(symbol: str) -> RawBars:
         bars = _bars(symbol, original, series.columns)
     except (OSError, KeyError, pa.ArrowException) as error:
         raise SourceError(f"source sample: {path.name} cannot be read") from error
-    has_price = pc.is_valid(bars["close"])
+    has_price = bars["close"].is_valid()
     return RawBars(
         source=SOURCE,
         window=f"sample:{symbol}:{hashlib.sha256(content).hexdigest()[:16]}",
@@ -124,10 +124,12 @@ def _folder() -> Path:
 
 def _bars(symbol: str, original: pa.Table, columns: dict[str, str]) -> pa.Table:
     n_rows = original.num_rows
-    parsed = pc.strptime(original["Date"], format="%m/%d/%Y", unit="us")
+    parsed = pc.call_function(
+        "strptime", [original["Date"]], pc.StrptimeOptions("%m/%d/%Y", "us")
+    )
     arrays: dict[str, Any] = {
         "symbol": pa.repeat(pa.scalar(symbol, TEXT), n_rows),
-        "ts": pc.assume_timezone(parsed, "UTC").cast(TIMESTAMP),
+        "ts": parsed.cast(TIMESTAMP),
         **{name: original[column].cast(FLOAT) for name, column in columns.items()},
         "reason": pa.nulls(n_rows, TEXT),
         "detail": pa.nulls(n_rows, TEXT),

@@ -26,6 +26,7 @@ from lakehouse.sources._base import (
     RawBars,
     RawReleases,
 )
+from lakehouse.sources._release_cells import event_type
 from lakehouse.sources._synthetic_bars import Grid, daily_grid, hourly_grids
 from lakehouse.sources._synthetic_calendar import KINDS, Release, releases_until
 from lakehouse.sources._synthetic_days import DailyPath, daily_path
@@ -299,6 +300,7 @@ def _release_row(release: Release, now: datetime) -> dict[str, Any]:
         "ts": release.ts,
         "currency": kind.currency,
         "event": kind.event,
+        "event_type": event_type(kind.event, kind.currency),
         "importance": kind.importance,
         "actual": release.actual if release.ts <= now else None,
         "forecast": release.forecast,
