@@ -157,6 +157,6 @@ def main() -> None:
     """Run `alphalake`."""
     verb = next((word for word in sys.argv[1:] if word in _LIGHT_VERBS), None)
     if verb is not None:
-        keep_out("pandas")
+        keep_out("pandas", "boto3")
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     sys.exit(run(sys.argv[1:]))

@@ -1,7 +1,8 @@
-"""Keep a heavy package out of a process that does not need it.
+"""Keep heavy packages out of a process that does not need them.
 
-pyarrow imports pandas, if it is there, to see whether a value is one of its kinds:
-half of the time that `sql`, `status` and `verify` may take to start.
+pyarrow imports pandas, if it is there, to see whether a value is one of its kinds, and
+securesystemslib imports boto3 for a signer that nobody here uses: together most of the
+time that `sql`, `status` and `verify` may take to start.
 """
 
 import sys
@@ -11,10 +12,10 @@ from types import ModuleType
 
 
 class _Absent:
-    """Finder that says a package is not installed."""
+    """Finder that says packages are not installed."""
 
-    def __init__(self, package: str) -> None:
-        self._package = package
+    def __init__(self, packages: frozenset[str]) -> None:
+        self._packages = packages
 
     def find_spec(
         self,
@@ -22,12 +23,12 @@ class _Absent:
         path: Sequence[str] | None = None,  # noqa: ARG002 - the finder's protocol
         target: ModuleType | None = None,  # noqa: ARG002
     ) -> ModuleSpec | None:
-        """Refuse the package, leave every other to the next finder."""
-        if name == self._package:
+        """Refuse these packages, leave every other to the next finder."""
+        if name in self._packages:
             raise ModuleNotFoundError(f"{name}: kept out of this process", name=name)
         return None
 
 
-def keep_out(package: str) -> None:
-    """Make `import package` fail in this process as if it were not installed."""
-    sys.meta_path.insert(0, _Absent(package))
+def keep_out(*packages: str) -> None:
+    """Make importing `packages` fail in this process as if they were not installed."""
+    sys.meta_path.insert(0, _Absent(frozenset(packages)))
