@@ -25,7 +25,11 @@ import pyarrow.compute as pc
 
 from lakehouse._corrections import Comparison, compare_bars, supersede_bars
 from lakehouse._refusals import quarantine, refused_rows
-from lakehouse._registration import register_symbols, resolve_asset_class
+from lakehouse._registration import (
+    check_asset_class,
+    register_symbols,
+    resolve_asset_class,
+)
 from lakehouse._release_store import store_releases
 from lakehouse._releases import ReleaseRows, screen_releases
 from lakehouse._screening import (
@@ -126,6 +130,7 @@ def take_bars(
     Point in time: a bar is complete when `ts` + timeframe <= now. Later rows are held
     back in a demo, else refused as `bar_unfinished` or `ts_in_future`.
     """
+    check_asset_class(asset_class, what=raw.source)
     clock = lake.clock
     columns = bar_columns(raw.bars)
     verdict = screen_bars(raw, columns, now=clock.now(), is_demo=clock.is_demo)
