@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import urllib3
 
+from lakehouse._location import fsspec_options, is_remote
 from lakehouse.trust.errors import (
     DownloadError,
     FileAbsentError,
@@ -71,14 +72,20 @@ class LocalFetcher:
         return data
 
     def _read(self, path: str, n_bytes: int) -> bytes:
-        if "://" not in self.root:
-            with (Path(self.root) / path).open("rb") as file:
+        if not is_remote(self.root):
+            with (Path(self.root.removeprefix("file://")) / path).open("rb") as file:
                 return file.read(n_bytes)
-        import fsspec
+        import fsspec  # here, because only object stores pay for it
+        from botocore.exceptions import BotoCoreError
 
-        with fsspec.open(f"{self.root.rstrip('/')}/{path}", "rb") as remote:
-            data: bytes = remote.read(n_bytes)
-            return data
+        try:
+            files, base = fsspec.core.url_to_fs(
+                self.root.rstrip("/"), **fsspec_options(self.root)
+            )
+            data: bytes = files.cat_file(f"{base}/{path}", start=0, end=n_bytes)
+        except BotoCoreError as error:  # raised before a request is made
+            raise OSError(str(error)) from error
+        return data
 
 
 @dataclass(frozen=True)
