@@ -6,8 +6,9 @@ them. A time is resolved through the `alphalake.now` of the commits (else the ti
 the commit itself states), never through file times, which a copy of the lake changes.
 """
 
+import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -119,6 +120,9 @@ def log_range(location: Location, table: str) -> LogRange | None:
 
 def _scan(location: Location, tables: Collection[str]) -> dict[str, LogRange]:
     if location.is_remote:
+        folder = fs.FileSelector(location.path("tables"), allow_not_found=True)
+        present = {info.base_name for info in _listed(location, folder)}
+        tables = [name for name in tables if name in present]
         with ThreadPoolExecutor(max_workers=8) as pool:
             ranges = list(pool.map(lambda name: log_range(location, name), tables))
     else:
@@ -148,6 +152,7 @@ def pin_versions(
     Parameters
     ----------
     location : Location
+        Root of the lake.
     at : str, optional
         An ISO 8601 time, or `TABLE=VERSION,…`; None is now.
     tables : collection of str, optional
@@ -222,19 +227,17 @@ def _at_time(
     versions: dict[str, int] = {}
     begins: list[datetime] = []
     for name, found in ranges.items():
-        commits = _commit_times(location, name, found.last)
-        before = [version for version, when in commits.items() if when <= moment]
-        if before:
-            versions[name] = max(before)
+        oldest: tuple[int, datetime] | None = None
+        for version, when in _commits_backwards(location, name, found.last):
+            oldest = version, when
+            if when <= moment:
+                versions[name] = version
+                break
+        if name in versions:
             continue
-        oldest = min(commits, default=found.last)
-        if oldest > 0:
-            when = f" ({_iso(commits[oldest])})" if oldest in commits else ""
-            raise VersionNotFoundError(
-                f"{name} at {_iso(moment)}: its history begins at version {oldest}"
-                f"{when}; older commits were cleaned up"
-            )
-        begins.append(commits[oldest])
+        if oldest is None or oldest[0] > 0:
+            raise VersionNotFoundError(_before_history(name, moment, oldest))
+        begins.append(oldest[1])
     if not versions:
         first = f"at {_iso(min(begins))}" if begins else "not made yet"
         raise VersionNotFoundError(
@@ -243,23 +246,46 @@ def _at_time(
     return versions
 
 
+def _before_history(
+    name: str, moment: datetime, oldest: tuple[int, datetime] | None
+) -> str:
+    begins = "no commit of it"
+    if oldest is not None:
+        begins = f"its history begins at version {oldest[0]} ({_iso(oldest[1])}), which"
+    return f"{name} at {_iso(moment)}: {begins} is that old; older were cleaned up"
+
+
 def _iso(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def _commit_times(location: Location, table: str, last: int) -> dict[int, datetime]:
+def _commits_backwards(
+    location: Location, table: str, last: int
+) -> Iterator[tuple[int, datetime]]:
     # When each commit that the log still holds was made, by the injected clock.
-    history = _open_delta(location, table, last).history()
-    times: dict[int, datetime] = {}
-    for entry in history:
-        if NOW_KEY in entry:
-            moment = parse_moment(str(entry[NOW_KEY]), what=f"{table}: {NOW_KEY}")
-        elif "timestamp" in entry:
-            moment = datetime.fromtimestamp(entry["timestamp"] / 1000, tz=UTC)
-        else:
+    log = location.path("tables", table, "_delta_log")
+    for version in range(last, -1, -1):
+        payload = location.read_bytes(f"{log}/{version:020d}.json")
+        if payload is None:
+            return
+        when = _commit_time(payload, table)
+        if when is not None:
+            yield version, when
+
+
+def _commit_time(payload: bytes, table: str) -> datetime | None:
+    for line in payload.splitlines():
+        if b'"commitInfo"' not in line:
             continue
-        times[int(entry["version"])] = moment
-    return times
+        try:
+            info = json.loads(line).get("commitInfo") or {}
+        except ValueError as error:
+            raise StoreError(f"table {table}: a log entry is not JSON") from error
+        if NOW_KEY in info:
+            return parse_moment(str(info[NOW_KEY]), what=f"{table}: {NOW_KEY}")
+        if "timestamp" in info:
+            return datetime.fromtimestamp(info["timestamp"] / 1000, tz=UTC)
+    return None
 
 
 def _open_delta(location: Location, table: str, version: int) -> DeltaTable:
