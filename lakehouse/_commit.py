@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any, Final, TypeVar
 from urllib.parse import unquote
 
@@ -320,11 +320,3 @@ def _holds_a_moment(least: Any, most: Any, values: pa.ChunkedArray) -> Any:
     has_one = spots < len(moments)
     has_one &= moments[np.minimum(spots, len(moments) - 1)] <= highs
     return has_one | unknown
-
-
-def moment_of(metadata: dict[str, Any]) -> datetime:
-    """Return the clock time a commit was made at, from its commit info."""
-    text = metadata.get(NOW_KEY)
-    if text is not None:
-        return datetime.fromisoformat(text)
-    return datetime.fromtimestamp(metadata["timestamp"] / 1000, UTC)

@@ -229,22 +229,7 @@ def _write_file(
     tables = list(chunk.tables())
     with location.filesystem.open_output_stream(path) as sink:
         with pq.ParquetWriter(
-            sink,
-            tables[0].schema,
-            compression={
-                _leaf(c.name, c.dtype): FLOAT_COMPRESSION
-                if c.dtype == FLOAT
-                else COMPRESSION
-                for c in spec.columns
-            },
-            use_dictionary=[c.name for c in spec.columns if c.dtype == TEXT],
-            column_encoding={
-                c.name: "DELTA_BINARY_PACKED"
-                for c in spec.columns
-                if c.dtype in (TIMESTAMP, INTEGER)
-            },
-            write_statistics=indexed,
-            store_schema=False,
+            sink, tables[0].schema, **_encoding(spec, indexed)
         ) as writer:
             for table in tables:
                 writer.write_table(table, row_group_size=table.num_rows)
@@ -265,6 +250,25 @@ def _leaf(name: str, dtype: pa.DataType) -> str:
     if pa.types.is_list(dtype):
         return _leaf(f"{name}.list.element", dtype.value_type)
     return name
+
+
+def _encoding(spec: TableSpec, indexed: list[str]) -> dict[str, Any]:
+    return {
+        "compression": {
+            _leaf(c.name, c.dtype): FLOAT_COMPRESSION
+            if c.dtype == FLOAT
+            else COMPRESSION
+            for c in spec.columns
+        },
+        "use_dictionary": [c.name for c in spec.columns if c.dtype == TEXT],
+        "column_encoding": {
+            c.name: "DELTA_BINARY_PACKED"
+            for c in spec.columns
+            if c.dtype in (TIMESTAMP, INTEGER)
+        },
+        "write_statistics": indexed,
+        "store_schema": False,
+    }
 
 
 def indexed_columns(spec: TableSpec) -> list[str]:

@@ -137,7 +137,10 @@ class Location:
         """Return whether an object or file lies at `path`."""
         if not self.is_remote:
             return Path(path).exists()
-        return bool(self.filesystem.get_file_info(path).type == fs.FileType.File)
+        try:
+            return bool(self.filesystem.get_file_info(path).type == fs.FileType.File)
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be looked up: {error}") from error
 
     def read_bytes(self, path: str) -> bytes | None:
         """Return a small file's bytes; None when there is none."""

@@ -96,7 +96,8 @@ def resolve_clock(
         return Clock(parse_moment(text, what="ALPHALAKE_NOW"), "environment")
     path = f"{root.rstrip('/')}/{CLOCK_FILE}"
     try:
-        with fsspec.open(path, "r", **_options(root, storage_options)) as file:
+        opened: Any = fsspec.open(path, "r", **_options(root, storage_options))
+        with opened as file:
             text = json.load(file)["now"]
     except FileNotFoundError:
         return Clock()
@@ -115,7 +116,8 @@ def freeze_clock(
     options = _options(root, storage_options)
     if not is_remote(root):
         options["auto_mkdir"] = True
-    with fsspec.open(path, "w", **options) as file:
+    opened: Any = fsspec.open(path, "w", **options)
+    with opened as file:
         json.dump({"now": moment.astimezone(UTC).isoformat()}, file)
 
 

@@ -94,7 +94,9 @@ def race(root: str, n_writers: int, n_commits: int) -> None:
     lake = open_lake(root)
     stored = lake.read("ohlcv")
     counts = Counter(stored["symbol"].to_pylist())
-    assert counts == dict.fromkeys(("SHARED", *(f"W{n}" for n in range(n_writers))), 6 * n_commits)
+    assert counts == dict.fromkeys(
+        ("SHARED", *(f"W{n}" for n in range(n_writers))), 6 * n_commits
+    )
     assert repeated(stored) == 0
     assert lake.version("ohlcv") == n_writers * n_commits
     assert newest_kept(lake) == newest_by_scan(stored)
