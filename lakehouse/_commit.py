@@ -315,7 +315,7 @@ def _holds_a_moment(least: Any, most: Any, values: pa.ChunkedArray) -> Any:
     unknown = pc.or_(pc.is_null(least), pc.is_null(most)).to_numpy()
     lows = column_codes(least.cast(kind))
     highs = column_codes(most.cast(kind))
-    moments = np.unique(column_codes(values))
+    moments = np.sort(column_codes(values))
     spots = np.searchsorted(moments, lows)
     has_one = spots < len(moments)
     has_one &= moments[np.minimum(spots, len(moments) - 1)] <= highs
