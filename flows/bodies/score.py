@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from flows.progress import track
 from flows.runs import Run
-from lab.bars.timeframes import HORIZONS, to_instant
+from lab.bars.timeframes import HORIZONS, step, to_instant
 from lab.scoring.predictions import score_predictions
 from lakehouse.clock import parse_moment
 from lakehouse.schema.forecasts import PREDICTION_SCORES
@@ -33,6 +33,7 @@ def score_settled(run: Run, *, timeframe: str, as_of: str | None = None) -> str:
     -----
     Point in time: a score uses the target bar only once its `known_ts` <= `as_of`.
     """
+    step(timeframe)
     now = run.now if as_of is None else parse_moment(as_of, what="--as-of")
     run.parameters |= {"timeframe": timeframe, "as_of": now.isoformat()}
     fresh = compute_scores(run, timeframe=timeframe, now=now)

@@ -93,15 +93,13 @@ def replay(
     """Run a recorded run again at its pinned versions and compare every number."""
     from flows.bodies.replay import replay_run
     from flows.wiring import open_workplace
-    from lakehouse.errors import RefusedError
 
     with watching():
         report = replay_run(open_workplace(), run)
-    output().result(report, report.lines())
+    out = output()
+    out.result(report, report.lines())
     if not report.is_equal:
-        raise RefusedError(
-            f"{run}: {report.n_different} numbers differ from the record"
-        )
+        out.refuse(f"{run}: {report.n_different} numbers differ from the record")
 
 
 def docs(

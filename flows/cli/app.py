@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Final
+from typing import Annotated, Final, NoReturn, cast
 
 import typer
 
@@ -25,6 +25,7 @@ from flows.cli.output import (
     close_pipe,
 )
 from flows.cli.session import current_output, start_session
+from lab.errors import LabError
 from lakehouse.errors import InputError, LakehouseError
 
 # Typer keeps its parser private: this is the root of its usage errors.
@@ -46,6 +47,13 @@ app = typer.Typer(
 )
 for module in (place, data, artefacts, analysis):
     module.register(app)
+
+
+def _print_version() -> NoReturn:
+    from importlib import metadata
+
+    typer.echo(metadata.version("alphalake"))
+    raise typer.Exit
 
 
 @app.callback()
@@ -71,16 +79,17 @@ def configure(
     is_quiet: Annotated[
         bool, typer.Option("--quiet", help="No remarks, no progress.")
     ] = False,
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version.")
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the version.",
+            is_eager=True,
+            callback=lambda wanted: _print_version() if wanted else None,
+        ),
     ] = False,
 ) -> None:
     """Set what holds for every verb."""
-    if version:
-        from importlib import metadata
-
-        typer.echo(metadata.version("alphalake"))
-        raise typer.Exit
     start_session(
         Output(is_json=is_json, is_quiet=is_quiet), root=root or None, now=now or None
     )
@@ -131,10 +140,11 @@ def _explain(error: Exception, out: Output) -> int:
         logger.error("alphalake failed", exc_info=error)
     if isinstance(error, UsageError):
         hint = "" if out.is_json else " (see alphalake --help)"
-        message = getattr(error, "message", "") or str(error)
-        out.error(f"{message}{hint}")
+        # The parser's own wording names the argument.
+        message = cast("typer.BadParameter", error).format_message()
+        out.error(f"{message.rstrip('.')}{hint}")
         return EXIT_INPUT
-    if isinstance(error, InputError):
+    if isinstance(error, InputError | LabError):
         out.error(str(error))
         return EXIT_INPUT
     if isinstance(error, LakehouseError):

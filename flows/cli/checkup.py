@@ -124,6 +124,8 @@ def _artefacts(settings: LakehouseSettings) -> Finding:
 def _tables(settings: LakehouseSettings) -> Finding:
     from lakehouse.query import connect
 
+    if "://" not in settings.root and not Path(settings.root).is_dir():
+        return Finding("tables", "note", "no lake yet; `alphalake init`")
     with connect(settings.root) as session:
         versions = session.versions
         for name in versions:

@@ -6,7 +6,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import date, datetime
-from typing import Any, Final
+from typing import Any, Final, NoReturn
+
+import typer
 
 EXIT_DONE: Final = 0
 EXIT_REFUSED: Final = 1
@@ -60,6 +62,12 @@ class Output:
             sys.stdout.flush()
         else:
             sys.stderr.write(f"alphalake: {line}\n")
+
+    def refuse(self, line: str) -> NoReturn:
+        """Leave with status 1 after a result that says what was found."""
+        if not self.is_json:
+            self.error(line)
+        raise typer.Exit(EXIT_REFUSED)
 
 
 def plain(value: Any) -> Any:

@@ -75,13 +75,13 @@ def status() -> None:
 def doctor() -> None:
     """Look for what is wrong and say how to mend it."""
     from flows.cli.checkup import examine_place
-    from lakehouse.errors import RefusedError
 
     findings = examine_place()
     lines = [f"{one.verdict:<5} {one.name}: {one.detail}" for one in findings]
-    output().result(findings, lines)
+    out = output()
+    out.result(findings, lines)
     if any(one.verdict == "fail" for one in findings):
-        raise RefusedError("doctor found something that has to be mended")
+        out.refuse("doctor found something that has to be mended")
 
 
 def serve(

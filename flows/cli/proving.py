@@ -106,15 +106,15 @@ def prove_run(run_id: str) -> None:
     RefusedError
         If a version that it read or wrote is gone.
     """
-    from flows.wiring import open_workplace
-    from lakehouse.query import connect
+    import pyarrow.compute as pc
 
-    workplace = open_workplace()
-    with connect(workplace.root, tables=["runs"]) as session:
-        rows = session.sql("SELECT * FROM runs WHERE run_id = ?", [run_id]).rows()
+    from flows.wiring import open_workplace
+
+    lake = open_workplace().lake
+    rows = lake.read("runs", filter=pc.field("run_id") == run_id).to_pylist()
     if not rows:
         raise InputError(f"run {run_id!r}: not in `runs`; `alphalake runs` lists them")
-    proof = _prove(workplace.lake, rows[0])
+    proof = _prove(lake, rows[0])
     output().result(
         proof,
         f"{run_id}: {proof.status} run of {proof.flow}, code {proof.code_commit[:12]},"

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from flows.probe import api_url, find_server
@@ -87,7 +88,24 @@ def describe_place() -> PlaceState:
     """Return the state of the place that the environment names."""
     settings = load_settings()
     clock: Clock = resolve_clock(settings.root)
-    with connect(settings.root) as session:
+    tables: list[dict[str, Any]] = []
+    runs: list[dict[str, Any]] = []
+    if "://" in settings.root or Path(settings.root).is_dir():
+        tables, runs = _read_tables(settings.root)
+    return PlaceState(
+        settings.root,
+        str(settings.keys),
+        clock.now(),
+        clock.source,
+        tables,
+        runs,
+        find_server(),
+        api_url(),
+    )
+
+
+def _read_tables(root: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    with connect(root) as session:
         versions = session.versions
         tables = [
             {"table": row["name"], "version": versions[row["name"]], **row}
@@ -99,16 +117,7 @@ def describe_place() -> PlaceState:
             " arg_max(message, finished_at) AS message"
             " FROM runs GROUP BY flow ORDER BY flow"
         ).rows()
-    return PlaceState(
-        settings.root,
-        str(settings.keys),
-        clock.now(),
-        clock.source,
-        tables,
-        runs,
-        find_server(),
-        api_url(),
-    )
+    return tables, runs
 
 
 def _sizes(tables: list[str]) -> str:

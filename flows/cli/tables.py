@@ -4,6 +4,7 @@ import csv
 import json
 import math
 from datetime import date, datetime
+from decimal import Decimal
 from io import StringIO
 from typing import Any, TextIO
 
@@ -75,15 +76,15 @@ def _to_text(table: pa.Table) -> str:
 
 
 def _json_value(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, datetime):
-        return value.isoformat().replace("+00:00", "Z")
     if isinstance(value, list):
         return [_json_value(one) for one in value]
     if isinstance(value, dict):
         return {name: _json_value(one) for name, one in value.items()}
-    if isinstance(value, bool | int | float | str) or value is None:
+    if isinstance(value, float | Decimal):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    if isinstance(value, bool | int | str) or value is None:
         return value
     return value.hex() if isinstance(value, bytes) else str(value)
 

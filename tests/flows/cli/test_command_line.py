@@ -1,0 +1,242 @@
+"""Exit statuses, one line for every error, one JSON document for every result."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows.cli.app import hoist_global_options, run
+from flows.cli.session import output
+from tests.simulators.places import Place
+
+EVIL = "../../x'; DROP TABLE ohlcv; --\x01"
+
+
+@pytest.fixture(autouse=True)
+def _place(place: Place) -> None:
+    """Every test works in a place of its own."""
+
+
+def call(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    status = run(list(words))
+    caught = capsys.readouterr()
+    return status, caught.out, caught.err
+
+
+def test_init_then_a_whole_day_by_verbs(capsys: pytest.CaptureFixture[str]):
+    assert call(capsys, "init")[0] == 0
+    status, out, err = call(capsys, "ingest", "ohlcv")
+    assert status == 0
+    assert "read 19642, good 19388, quarantined 254" in out
+    assert "ran without one" in err
+    assert call(capsys, "forecast", "--earlier", "3", "--samples", "5")[0] == 0
+    assert call(capsys, "score")[0] == 0
+    assert call(capsys, "publish")[0] == 0
+    assert call(capsys, "resign")[0] == 0
+    status, out, _ = call(capsys, "verify", "--history")
+    assert status == 0
+    assert "shadow/latest_predictions" in out
+    assert "metadata files verified" in out
+    status, out, _ = call(capsys, "status")
+    assert status == 0
+    assert "19388" in out
+    assert call(capsys, "doctor")[0] == 0
+    status, out, _ = call(capsys, "--json", "runs", "--flow", "forecast")
+    run_id = json.loads(out)[0]["run_id"]
+    assert call(capsys, "verify", run_id)[0] == 0
+    assert call(capsys, "replay", run_id)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["nonsense"], 2, "No such command 'nonsense'"),
+        (["walkforward"], 2, "No such command 'walkforward'"),
+        (["forecast", "--horizon", "x"], 2, "--horizon"),
+        (["forecast", "--horizon", "0"], 2, "--horizon"),
+        (["forecast", "--nope"], 2, "No such option"),
+        (["forecast", "--model", EVIL], 2, "allowed are naive, seasonal"),
+        (["forecast", "--timeframe", EVIL], 2, "allowed are 1h, 1d"),
+        (["forecast"], 2, "no 1d bars known"),
+        (["score", "--timeframe", "7d"], 2, "allowed are 1h, 1d"),
+        (["score", "--as-of", "soon"], 2, "--as-of: 'soon' is not an ISO 8601"),
+        (["ingest", "ohlcv", "--source", "moon"], 2, "allowed are sample"),
+        (["ingest", "ohlcv", "--path", "/nowhere/*.csv"], 2, "/nowhere"),
+        (["ingest", "ohlcv", "--path", "\x00"], 2, "path"),
+        (["ingest", "calendar", "--path", "/nowhere.csv"], 2, "/nowhere.csv"),
+        (["sql", "selec 1"], 2, "syntax error"),
+        (["sql", "copy (select 1) to '/tmp/x'"], 2, "not allowed"),
+        (["sql"], 2, "a query is needed"),
+        (["sql", "select 1", "--format", "xml"], 2, "allowed are table, json"),
+        (["sql", "select 1", "--at", "1999-01-01"], 2, ""),
+        (["sql", "select 1", "--at", "ohlcv=99"], 2, "ohlcv"),
+        (["replay", EVIL], 2, "not in `runs`"),
+        (["verify", EVIL], 2, "not in `runs`"),
+        (["verify"], 1, "no trusted root"),
+        (["publish"], 1, "no repository here"),
+        (["resign"], 1, "no repository here"),
+        (["keys", "token", "--for", "king"], 2, "token role 'king'"),
+        (["keys", "rotate", "nope"], 1, "nope"),
+        (["keys", "enrol", "x"], 2, "--pem FILE, --role ROLE or both"),
+        (["keys", "enrol", "x", "--pem", "/nowhere", "--owner", "me"], 2, "nowhere"),
+        (["--now", "soon", "status"], 2, "--now: 'soon'"),
+        (["--root", "gs://bucket", "status"], 2, "gs://bucket"),
+        (["demo", "--market", "/nowhere"], 2, "no ohlcv_1h.parquet there"),
+        (["demo"], 2, "leave out --now and ALPHALAKE_NOW"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(
+    capsys: pytest.CaptureFixture[str], words: list[str], status: int, said: str
+):
+    if words[0] in {"sql", "keys"}:
+        call(capsys, "init")
+    got, out, err = call(capsys, *words)
+    last = err.strip().splitlines()[-1]
+    assert (got, out) == (status, ""), err
+    assert last.startswith("alphalake: ")
+    assert said in last
+    assert "Traceback" not in err
+    assert "internal error" not in err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["score", "--timeframe", "7d"], ["nonsense"], ["verify"], ["sql", "selec 1"]],
+)
+def test_an_error_is_one_json_document_too(
+    capsys: pytest.CaptureFixture[str], words: list[str]
+):
+    status, out, err = call(capsys, *words, "--json")
+    assert status in {1, 2}
+    assert set(json.loads(out)) == {"error"}
+    assert err == ""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["init"],
+        ["status"],
+        ["doctor"],
+        ["runs"],
+        ["keys", "list"],
+        ["ingest", "ohlcv"],
+        ["heartbeat-is-no-verb"],
+        ["sql", "SELECT 1 AS one"],
+    ],
+)
+def test_json_is_one_document_and_nothing_else(
+    capsys: pytest.CaptureFixture[str], words: list[str]
+):
+    _, out, err = call(capsys, "--json", *words)
+    json.loads(out)
+    assert err == ""
+
+
+def test_sql_prints_what_it_was_asked_for(capsys: pytest.CaptureFixture[str]):
+    call(capsys, "init")
+    query = "SELECT 1 AS one, 'a' AS letter, NULL AS gap, 0.5 AS half, [1, 2] AS pair"
+    _, out, _ = call(capsys, "sql", query, "--format", "json")
+    assert json.loads(out) == [
+        {"one": 1, "letter": "a", "gap": None, "half": 0.5, "pair": [1, 2]}
+    ]
+    _, out, _ = call(capsys, "sql", query, "--format", "csv")
+    assert out == 'one,letter,gap,half,pair\n1,a,,0.5,"[1, 2]"\n'
+    _, out, _ = call(capsys, "sql", query)
+    assert out.splitlines()[0].split() == ["one", "letter", "gap", "half", "pair"]
+    _, out, _ = call(capsys, "sql", "SELECT 'nan'::DOUBLE AS x", "--json")
+    assert json.loads(out) == [{"x": None}]
+
+
+def test_a_token_is_printed_once_and_only_its_hash_is_kept(
+    capsys: pytest.CaptureFixture[str], place: Place
+):
+    call(capsys, "init")
+    status, out, err = call(capsys, "keys", "token", "--for", "admin")
+    token = out.strip()
+    assert status == 0
+    assert token not in err
+    kept = "".join(p.read_text() for p in place.folder.rglob("tokens.json"))
+    assert "admin" in kept
+    assert token not in kept
+
+
+def test_keys_are_made_rotated_and_revoked(capsys: pytest.CaptureFixture[str]):
+    call(capsys, "init")
+    made = call(capsys, "--json", "keys", "new", "carol", "--owner", "carol")
+    assert made[0] == 0
+    before = json.loads(call(capsys, "--json", "keys", "list")[1])
+    assert "carol" in {key["name"] for key in before}
+    assert call(capsys, "keys", "enrol", "carol", "--role", "shadow")[0] == 0
+    assert call(capsys, "keys", "rotate", "shadow")[0] == 0
+    assert call(capsys, "verify")[0] == 0
+    assert call(capsys, "keys", "revoke", "carol")[0] == 0
+    assert call(capsys, "verify")[0] == 0
+    after = json.loads(call(capsys, "--json", "keys", "list")[1])
+    assert "carol" not in {key["name"] for key in after}
+
+
+def test_thaw_lets_time_run_again(
+    capsys: pytest.CaptureFixture[str], place: Place, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("ALPHALAKE_NOW")
+    Path(place.root).mkdir()
+    (Path(place.root) / "clock.json").write_text('{"now": "2018-10-01T00:00:00Z"}')
+    assert "frozen by the demo" in call(capsys, "status")[1]
+    assert "runs again" in call(capsys, "init", "--thaw")[1]
+    assert "frozen" not in call(capsys, "status")[1]
+
+
+def test_global_options_may_stand_anywhere():
+    assert hoist_global_options(["sql", "q", "--json", "--root", "r"]) == [
+        "--json",
+        "--root",
+        "r",
+        "sql",
+        "q",
+    ]
+    assert hoist_global_options(["status", "--now=T"]) == ["--now=T", "status"]
+    assert hoist_global_options(["sql", "--", "--json"]) == ["sql", "--", "--json"]
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]):
+    status, out, _ = call(capsys, "--version")
+    assert status == 0
+    assert out.strip()[0].isdigit()
+    assert output() is not None
+
+
+def test_a_reader_that_goes_away_is_no_error(place: Place):
+    run(["init", "--quiet"])
+    command = Path(sys.executable).parent / "alphalake"
+    verb = subprocess.Popen(
+        [command, "sql", "SELECT * FROM range(200000)", "--format", "csv"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, **place.environment},
+    )
+    assert verb.stdout is not None
+    assert verb.stderr is not None
+    verb.stdout.readline()
+    verb.stdout.close()
+    said = verb.stderr.read()
+    verb.stderr.close()
+    assert verb.wait(timeout=60) in {0, 141}
+    assert said == b""
+
+
+def test_a_damaged_lake_is_said_in_one_line(
+    capsys: pytest.CaptureFixture[str], place: Place
+):
+    call(capsys, "ingest", "ohlcv")
+    log = Path(place.root) / "tables" / "ohlcv" / "_delta_log"
+    for path in log.glob("*.json"):
+        path.write_text("{not json")
+    for words in (["status"], ["sql", "SELECT * FROM ohlcv"], ["forecast"]):
+        status, _, err = call(capsys, *words)
+        assert status in {1, 2}, words
+        assert "Traceback" not in err
+        assert "internal error" not in err
