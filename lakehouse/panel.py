@@ -7,12 +7,13 @@ Files that are laid out otherwise are read as well, only slower.
 """
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
 from itertools import pairwise
+from threading import get_ident
 from typing import Any, Final
 
 import numpy as np
@@ -196,22 +197,49 @@ def _microseconds(moment: datetime | str, what: str) -> int:
 def _read_panel(files: PinnedFiles, wanted: _Wanted) -> pa.Table:
     chosen = []
     for path in files.paths:
-        footer = _footer(_DataFile(path, files.filesystem))
+        file = _DataFile(path, files.filesystem)
+        footer = _footer(file)
         groups = [g for g in footer.groups(wanted.symbols) if wanted.may_hold(g)]
         if groups:
-            chosen.append((path, footer, groups))
+            chosen.append((file, footer, groups))
     every = [g for _, _, groups in chosen for g in groups]
     wanted = replace(wanted, needs_time=_may_overlap(every))
 
-    def read(choice: tuple[str, _Footer, list[_RowGroup]]) -> list[_Part]:
-        return _read_file(files.filesystem, *choice, wanted)
+    def read(choice: tuple[_DataFile, _Footer, list[_RowGroup]]) -> list[_Part]:
+        return _read_file(*choice, wanted, reader=_new_reader)
 
-    if sum(g.n_rows for g in every) < _LARGE_READ or len(chosen) == 1:
-        found = [part for choice in chosen for part in read(choice)]
-    else:
+    if sum(g.n_rows for g in every) >= _LARGE_READ and len(chosen) > 1:
         with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
             found = [part for parts in pool.map(read, chosen) for part in parts]
+        return _assembled(found, wanted)
+    thread = get_ident()
+    found = [
+        part
+        for choice in chosen
+        for part in _read_file(
+            *choice, wanted, reader=lambda file: _kept_reader(file, thread)
+        )
+    ]
     return _assembled(found, wanted)
+
+
+def _new_reader(file: _DataFile) -> Any:
+    is_local = file.filesystem.type_name == "local"
+    data = (
+        pa.memory_map(file.path)
+        if is_local
+        else file.filesystem.open_input_file(file.path)
+    )
+    return pq.ParquetFile(
+        data,
+        metadata=_cached_footer(file).metadata,
+        read_dictionary=["symbol", "timeframe"],
+    )
+
+
+@lru_cache(maxsize=64)
+def _kept_reader(file: _DataFile, thread: int) -> Any:  # noqa: ARG001 -- not shared
+    return _new_reader(file)
 
 
 def _may_overlap(groups: list[_RowGroup]) -> bool:
@@ -238,19 +266,14 @@ def _cached_footer(file: _DataFile) -> _Footer:
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)
 
-        def bounds(name: str, group: Any = group) -> tuple[Any, Any] | None:
-            found = group.column(positions[name]).statistics
-            if found is None or not found.has_min_max:
-                return None
-            return found.min, found.max
-
-        times = bounds("ts")
-        span = (_FIRST, _LAST)
-        if times is not None:
-            span = (_microseconds(times[0], "ts"), _microseconds(times[1], "ts"))
+        times = _bounds(group, positions["ts"], is_raw=True)
         groups.append(
             _RowGroup(
-                number, group.num_rows, bounds("timeframe"), bounds("symbol"), span
+                number,
+                group.num_rows,
+                _bounds(group, positions["timeframe"]),
+                _bounds(group, positions["symbol"]),
+                times or (_FIRST, _LAST),
             )
         )
     by_symbol: dict[str, list[_RowGroup]] = {}
@@ -261,12 +284,21 @@ def _cached_footer(file: _DataFile) -> _Footer:
     return _Footer(metadata, frozenset(positions), by_symbol, mixed)
 
 
+def _bounds(group: Any, position: int, *, is_raw: bool = False) -> Any:
+    # Raw times are their microseconds; the others would come by way of pandas.
+    found = group.column(position).statistics
+    if found is None or not found.has_min_max:
+        return None
+    return (found.min_raw, found.max_raw) if is_raw else (found.min, found.max)
+
+
 def _read_file(
-    filesystem: Any,
-    path: str,
+    file: _DataFile,
     footer: _Footer,
     groups: list[_RowGroup],
     wanted: _Wanted,
+    *,
+    reader: Callable[[_DataFile], Any],
 ) -> list[_Part]:
     own = [g for g in groups if wanted.owns(g)]
     mixed = [g for g in groups if not wanted.owns(g)]
@@ -276,30 +308,20 @@ def _read_file(
     names = [name for name in dict.fromkeys(read) if name in stored]
     parts: list[_Part] = []
     try:
-        with _opened(filesystem, path) as data:
-            file = pq.ParquetFile(
-                data, metadata=footer.metadata, read_dictionary=["symbol", "timeframe"]
-            )
-            if own:
-                rows = _row_groups(file, own, names)
-                parts += _own_parts(rows, own, wanted)
-            if mixed:
-                every = list(dict.fromkeys((*names, "timeframe", "symbol", "ts")))
-                parts += _filtered_parts(_row_groups(file, mixed, every), wanted)
+        opened = reader(file)
+        if own:
+            parts += _own_parts(_row_groups(opened, own, names), own, wanted)
+        if mixed:
+            every = list(dict.fromkeys((*names, "timeframe", "symbol", "ts")))
+            parts += _filtered_parts(_row_groups(opened, mixed, every), wanted)
     except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"{path}: cannot be read: {error}") from error
+        raise StoreError(f"{file.path}: cannot be read: {error}") from error
     return parts
 
 
 def _row_groups(file: Any, groups: list[_RowGroup], names: list[str]) -> pa.Table:
     numbers = [group.number for group in groups]
     return file.read_row_groups(numbers, columns=names, use_threads=False)
-
-
-def _opened(filesystem: Any, path: str) -> Any:
-    if filesystem.type_name == "local":
-        return pa.memory_map(path)
-    return filesystem.open_input_file(path)
 
 
 def _own_parts(rows: pa.Table, groups: list[_RowGroup], wanted: _Wanted) -> list[_Part]:
@@ -317,10 +339,10 @@ def _own_parts(rows: pa.Table, groups: list[_RowGroup], wanted: _Wanted) -> list
 
 def _stretch(symbol: str, rows: pa.Table, wanted: _Wanted) -> list[_Part]:
     # Of one symbol's rows those inside the wanted times.
-    times = rows.column("ts").cast(pa.int64()).to_numpy()
+    times = _integers(rows.column("ts").cast(pa.int64()))
     if np.any(times[1:] <= times[:-1]):
         order = np.argsort(times, kind="stable")
-        rows, times = rows.take(pa.array(order)), times[order]
+        rows, times = rows.take(_positions(order)), times[order]
     a, b = np.searchsorted(times, (wanted.start, wanted.end)).tolist()
     if a == b:
         return []
@@ -330,7 +352,7 @@ def _stretch(symbol: str, rows: pa.Table, wanted: _Wanted) -> list[_Part]:
 def _filtered_parts(rows: pa.Table, wanted: _Wanted) -> list[_Part]:
     names, symbols = _codes(rows.column("symbol"))
     spans, timeframes = _codes(rows.column("timeframe"))
-    times = rows.column("ts").cast(pa.int64()).to_numpy()
+    times = _integers(rows.column("ts").cast(pa.int64()))
     keep = (times >= wanted.start) & (times < wanted.end)
     keep &= np.array([name == wanted.timeframe for name in spans])[timeframes]
     if wanted.symbols is not None:
@@ -340,7 +362,7 @@ def _filtered_parts(rows: pa.Table, wanted: _Wanted) -> list[_Part]:
         return []
     kept = kept[np.lexsort((times[kept], symbols[kept]))]
     symbols, times = symbols[kept], times[kept]
-    rows = rows.take(pa.array(kept))
+    rows = rows.take(_positions(kept))
     edges = [0, *(np.flatnonzero(symbols[1:] != symbols[:-1]) + 1).tolist(), len(kept)]
     return [
         _Part(names[symbols[a]], int(times[a]), int(times[b - 1]), rows.slice(a, b - a))
@@ -355,8 +377,8 @@ def _codes(column: pa.ChunkedArray) -> tuple[list[str], IntArray]:
     order = sorted(range(len(names)), key=names.__getitem__)
     rank = np.empty(len(names), dtype=np.int64)
     rank[order] = np.arange(len(names))
-    indices = [c.indices.to_numpy(zero_copy_only=False) for c in column.chunks]
-    return [names[i] for i in order], rank[np.concatenate(indices)]
+    indices = pa.chunked_array([chunk.indices for chunk in column.chunks])
+    return [names[i] for i in order], rank[_integers(indices)]
 
 
 def _assembled(parts: list[_Part], wanted: _Wanted) -> pa.Table:
@@ -375,8 +397,7 @@ def _assembled(parts: list[_Part], wanted: _Wanted) -> pa.Table:
 
 def _column(rows: pa.Table, declared: pa.Field) -> pa.ChunkedArray:
     if declared.name not in rows.column_names:
-        nulls = pa.nulls(rows.num_rows, declared.type)
-        return pa.chunked_array([nulls], type=declared.type)
+        return pa.chunked_array([pa.nulls(rows.num_rows, declared.type)])
     column = rows.column(declared.name)
     return column if column.type == declared.type else column.cast(declared.type)
 
@@ -386,9 +407,32 @@ def _symbol_column(parts: list[_Part]) -> pa.ChunkedArray:
     longest: dict[str, int] = {}
     for part in parts:
         longest[part.symbol] = max(longest.get(part.symbol, 0), part.rows.num_rows)
-    arrays = {name: pa.repeat(pa.scalar(name), n) for name, n in longest.items()}
+    arrays = {name: _repeated(name, n) for name, n in longest.items()}
     return pa.chunked_array(
         [arrays[part.symbol].slice(0, part.rows.num_rows) for part in parts]
+    )
+
+
+# Arrow's conversions from and to Python and NumPy import pandas, half a second on the
+# first call; its buffers do not.
+
+
+def _integers(column: pa.ChunkedArray) -> IntArray:
+    chunks = [np.from_dlpack(chunk) for chunk in column.chunks]
+    rows = chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
+    return rows.astype(np.int64, copy=False)
+
+
+def _positions(rows: IntArray) -> pa.Array:
+    rows = np.ascontiguousarray(rows, dtype=np.int64)
+    return pa.Array.from_buffers(pa.int64(), len(rows), [None, pa.py_buffer(rows)])
+
+
+def _repeated(text: str, n_rows: int) -> pa.Array:
+    data = text.encode()
+    offsets = np.arange(n_rows + 1, dtype=np.int32) * np.int32(len(data))
+    return pa.StringArray.from_buffers(
+        n_rows, pa.py_buffer(offsets), pa.py_buffer(data * n_rows)
     )
 
 
@@ -408,7 +452,7 @@ def _without_overlap(parts: list[_Part]) -> list[_Part]:
 
 def _merged(parts: list[_Part]) -> _Part:
     rows = pa.concat_tables([part.rows for part in parts], promote_options="default")
-    times = rows.column("ts").cast(pa.int64()).to_numpy()
+    times = _integers(rows.column("ts").cast(pa.int64()))
     order = np.argsort(times, kind="stable")
     span = int(times[order[0]]), int(times[order[-1]])
-    return _Part(parts[0].symbol, *span, rows.take(pa.array(order)))
+    return _Part(parts[0].symbol, *span, rows.take(_positions(order)))
