@@ -168,5 +168,7 @@ def main() -> None:
     verb = next((word for word in sys.argv[1:] if word in _LIGHT_VERBS), None)
     if verb is not None:
         keep_out("pandas", "boto3")
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    # Only our own logger: a handler on the root would print Prefect's tracebacks.
+    logger.addHandler(logging.StreamHandler(sys.stderr))
+    logger.propagate = False
     sys.exit(run(sys.argv[1:]))
