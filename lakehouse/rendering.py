@@ -116,7 +116,7 @@ def _plain_columns(result: Result) -> list[list[Any]]:
 def _plain_column(column: pa.ChunkedArray) -> list[Any]:
     kind = column.type
     if pa.types.is_timestamp(kind):
-        return list(_moments(column).to_pylist())
+        return _moments(column)
     values = column.to_pylist()
     if pa.types.is_floating(kind):
         is_finite = math.isfinite
@@ -126,7 +126,7 @@ def _plain_column(column: pa.ChunkedArray) -> list[Any]:
     return [_plain(value) for value in values]
 
 
-def _moments(column: pa.ChunkedArray) -> pa.ChunkedArray:
+def _moments(column: pa.ChunkedArray) -> list[str | None]:
     # A million times as text: kernels, not Python.
     count = column.cast(pa.timestamp("us", tz=column.type.tz), safe=False)
     count = count.cast(pa.int64())
@@ -136,7 +136,8 @@ def _moments(column: pa.ChunkedArray) -> pa.ChunkedArray:
     text = count.cast(pa.timestamp("us")).cast(pa.string())
     text = pc.replace_substring(text, pattern=" ", replacement="T")
     text = pc.replace_substring(text, pattern=".000000", replacement="")
-    return pc.binary_join_element_wise(text, "Z", "") if column.type.tz else text
+    zone = "Z" if column.type.tz else ""
+    return [None if moment is None else moment + zone for moment in text.to_pylist()]
 
 
 def _plain(value: Any) -> Any:
