@@ -206,20 +206,19 @@ def _read_panel(files: PinnedFiles, wanted: _Wanted) -> pa.Table:
     wanted = replace(wanted, needs_time=_may_overlap(every))
 
     def read(choice: tuple[_DataFile, _Footer, list[_RowGroup]]) -> list[_Part]:
-        return _read_file(*choice, wanted, reader=_new_reader)
+        file, footer, groups = choice
+        return _read_file(file, footer, groups, wanted, reader=_new_reader)
 
     if sum(g.n_rows for g in every) >= _LARGE_READ and len(chosen) > 1:
         with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
             found = [part for parts in pool.map(read, chosen) for part in parts]
         return _assembled(found, wanted)
     thread = get_ident()
-    found = [
-        part
-        for choice in chosen
-        for part in _read_file(
-            *choice, wanted, reader=lambda file: _kept_reader(file, thread)
+    found = []
+    for file, footer, groups in chosen:
+        found += _read_file(
+            file, footer, groups, wanted, reader=lambda file: _kept_reader(file, thread)
         )
-    ]
     return _assembled(found, wanted)
 
 
