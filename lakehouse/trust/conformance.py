@@ -11,12 +11,12 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
 from tuf.api.metadata import TargetFile
 
+from lakehouse.clock import Clock
 from lakehouse.errors import InputError
 from lakehouse.trust.errors import (
     DownloadError,
@@ -82,7 +82,7 @@ def _refresh(options: argparse.Namespace) -> Workflow:
     if root is None:
         raise StateError(f"{options.metadata_dir}: no root.json, init first")
     workflow = Workflow(
-        root, cache=cache, download=download, reference_time=datetime.now(UTC)
+        root, cache=cache, download=download, reference_time=Clock().now()
     )
     workflow.refresh()
     return workflow
