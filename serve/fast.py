@@ -21,7 +21,7 @@ from serve.limits import (
     TokenBuckets,
 )
 from serve.problems import MEDIA_TYPE, problem
-from serve.renditions import EMPTY_BODY, Message
+from serve.renditions import EMPTY_BODY, Message, conditions
 from serve.security import PREFLIGHT, Headers, headers_for
 
 Scope = MutableMapping[str, Any]
@@ -61,9 +61,7 @@ class FastLayer:
             return
         now = time.monotonic()
         if self.is_limited and (wait := self.buckets.wait(_peer(scope), now)):
-            await self._refuse(
-                scope, send, 429, "too many requests from this address", _retry(wait)
-            )
+            await self.refuse_busy(scope, send, wait)
             return
         variants = self.holder.routes.get(scope["path"])
         if variants is not None:
@@ -72,16 +70,21 @@ class FastLayer:
                 method = scope["method"]
                 if method == "GET" or method == "HEAD":  # noqa: PLR1714 - hot path
                     age = int(now - self.holder.verified_mono)
-                    start, body = rendition.answer(scope["headers"], age)
-                    await send(start)
-                    await send(body if method == "GET" else EMPTY_BODY)
-                    self.answered[rendition.route, "fast", start["status"]] += 1
+                    answer = rendition.answer(*conditions(scope["headers"]), age)
+                    await send(answer.start)
+                    await send(answer.body_message if method == "GET" else EMPTY_BODY)
+                    self.answered[rendition.route, "fast", answer.status] += 1
                     return
-        await self._pass_on(scope, receive, send, now)
+        await self.pass_on(scope, receive, send)
 
-    async def _pass_on(
-        self, scope: Scope, receive: Receive, send: Send, started: float
-    ) -> None:
+    async def refuse_busy(self, scope: Scope, send: Send, wait: float) -> None:
+        """Answer 429; `wait` is in seconds."""
+        detail = "too many requests from this address"
+        await self._refuse(scope, send, 429, detail, _retry(wait))
+
+    async def pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Check a request that is not on the board and hand it to the router."""
+        started = time.monotonic()
         if (refusal := refuse_oversize(scope)) is not None:
             await self._refuse(scope, send, *refusal)
             return

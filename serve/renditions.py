@@ -35,8 +35,41 @@ def matches_etag(header: bytes, etag: bytes) -> bool:
     return any(part == b"*" or part.removeprefix(b"W/") == wanted for part in parts)
 
 
+class Answer:
+    """One way to send a rendition: as ASGI messages, or in one RSGI call.
+
+    Attributes
+    ----------
+    status : int
+        200 or 304.
+    start, body_message : dict
+        ASGI messages.
+    headers : list of (str, str)
+        The same headers for RSGI.
+    body : bytes
+        The same body for RSGI.
+    """
+
+    __slots__ = ("body", "body_message", "headers", "start", "status")
+
+    def __init__(self, status: int, headers: Headers, body: bytes) -> None:
+        self.status = status
+        self.body = body
+        self.headers = [(name.decode(), value.decode()) for name, value in headers]
+        self.start: Message = {
+            "type": "http.response.start",
+            "status": status,
+            "headers": headers,
+        }
+        self.body_message: Message = {
+            "type": "http.response.body",
+            "body": body,
+            "more_body": False,
+        }
+
+
 class Rendition:
-    """An immutable body with every message a conditional GET of it may need.
+    """An immutable body with every answer that a conditional GET of it may need.
 
     Parameters
     ----------
@@ -55,21 +88,21 @@ class Rendition:
 
     Notes
     -----
-    Age is in seconds since the last successful verification. Messages are rebuilt
-    when that number changes, so at most once a second.
+    Age is in seconds since the last successful verification. Answers are rebuilt when
+    that number changes, so at most once a second.
     """
 
     __slots__ = (
         "_age",
         "_full",
-        "_gzip",
-        "_headers",
         "_none",
+        "_packed",
+        "_shared",
         "body",
         "etag",
-        "full_body",
-        "gzip_body",
         "has_age",
+        "media_type",
+        "packed",
         "route",
     )
 
@@ -86,67 +119,69 @@ class Rendition:
         self.body = body
         self.route = route
         self.has_age = has_age
+        self.media_type = media_type.encode()
         self.etag = f'W/"{hashlib.sha256(body).hexdigest()[:20]}"'.encode()
         packed = (
             gzip.compress(body, 6, mtime=0) if len(body) >= MIN_COMPRESSED else body
         )
-        shared: Headers = [
+        self.packed = packed if len(packed) < len(body) else body
+        self._shared: Headers = [
             (b"etag", self.etag),
             (b"cache-control", cache_control.encode()),
             (b"vary", b"accept-encoding"),
             *headers_for(path),
         ]
-        kind = (b"content-type", media_type.encode())
-        plain = [kind, (b"content-length", str(len(body)).encode()), *shared]
-        squeezed = plain
-        if len(packed) < len(body):
-            squeezed = [
-                kind,
-                (b"content-length", str(len(packed)).encode()),
-                (b"content-encoding", b"gzip"),
-                *shared,
-            ]
-        else:
-            packed = body
-        self.full_body: Message = _body(body)
-        self.gzip_body: Message = _body(packed)
-        self._headers = (plain, squeezed, shared)
-        self._full: Message = {}
-        self._gzip: Message = {}
-        self._none: Message = {}
-        self._age = -1
         self._rebuild(0)
 
     def _rebuild(self, age: int) -> None:
-        plain, squeezed, shared = self._headers
-        extra = [(b"age", str(age).encode())] if self.has_age else []
-        self._full = _start(200, [*plain, *extra])
-        self._gzip = _start(200, [*squeezed, *extra])
-        self._none = _start(304, [*shared, *extra])
+        shared = [*self._shared]
+        if self.has_age:
+            shared.append((b"age", str(age).encode()))
+        self._none = Answer(304, shared, b"")
+        self._full = Answer(200, self._describe(self.body, shared), self.body)
+        self._packed = self._full
+        if self.packed is not self.body:
+            headers = self._describe(self.packed, shared)
+            headers.append((b"content-encoding", b"gzip"))
+            self._packed = Answer(200, headers, self.packed)
         self._age = age
 
-    def answer(self, headers: Headers, age: int) -> tuple[Message, Message]:
-        """Choose the start and body messages of a GET with these request headers."""
+    def _describe(self, body: bytes, shared: Headers) -> Headers:
+        length = (b"content-length", str(len(body)).encode())
+        return [(b"content-type", self.media_type), length, *shared]
+
+    def answer(self, if_none_match: bytes, accept_encoding: bytes, age: int) -> Answer:
+        """Choose the answer of a GET.
+
+        Parameters
+        ----------
+        if_none_match, accept_encoding : bytes
+            Request headers; empty if there were none.
+        age : int
+            Seconds since the last successful verification.
+        """
         if age != self._age:
             self._rebuild(age)
-        is_packed = False
-        for name, value in headers:
-            if name == b"if-none-match":
-                if matches_etag(value, self.etag):
-                    return self._none, EMPTY_BODY
-            elif name == b"accept-encoding":
-                is_packed = accepts_gzip(value)
-        if is_packed:
-            return self._gzip, self.gzip_body
-        return self._full, self.full_body
+        if if_none_match and matches_etag(if_none_match, self.etag):
+            return self._none
+        if accept_encoding and accepts_gzip(accept_encoding):
+            return self._packed
+        return self._full
 
 
-def _start(status: int, headers: Headers) -> Message:
-    return {"type": "http.response.start", "status": status, "headers": headers}
+def conditions(headers: Headers) -> tuple[bytes, bytes]:
+    """Return If-None-Match and Accept-Encoding of ASGI headers; empty if absent."""
+    none_match = encoding = b""
+    for name, value in headers:
+        if name == b"if-none-match":
+            none_match = value
+        elif name == b"accept-encoding":
+            encoding = value
+    return none_match, encoding
 
 
-def _body(body: bytes) -> Message:
-    return {"type": "http.response.body", "body": body, "more_body": False}
-
-
-EMPTY_BODY: Final[Message] = _body(b"")
+EMPTY_BODY: Final[Message] = {
+    "type": "http.response.body",
+    "body": b"",
+    "more_body": False,
+}

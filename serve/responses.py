@@ -6,10 +6,10 @@ from typing import Any
 from litestar import Request, Response
 
 from serve.board import Holder
-from serve.renditions import Rendition
+from serve.renditions import Rendition, conditions
 
 _CHARSET = "; charset=utf-8"  # the router adds it to text
-_SET_BY_ROUTER = {b"content-length", b"content-type"}
+_SET_BY_ROUTER = {"content-length", "content-type"}
 
 
 def respond(
@@ -17,16 +17,13 @@ def respond(
 ) -> Response[bytes]:
     """Answer a conditional GET from a rendition."""
     age = int(time.monotonic() - holder.verified_mono)
-    start, body = rendition.answer(list(request.scope["headers"]), age)
-    given = dict(start["headers"])
-    kind = given.get(b"content-type", b"application/json").decode()
+    answer = rendition.answer(*conditions(list(request.scope["headers"])), age)
+    kind = rendition.media_type.decode()
     return Response(
-        body["body"],
-        status_code=start["status"],
+        answer.body,
+        status_code=answer.status,
         media_type=kind.removesuffix(_CHARSET),
         headers={
-            name.decode(): value.decode()
-            for name, value in given.items()
-            if name not in _SET_BY_ROUTER
+            name: value for name, value in answer.headers if name not in _SET_BY_ROUTER
         },
     )

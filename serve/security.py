@@ -12,6 +12,9 @@ _CSP: Final = (
 # Swagger UI writes <style> elements; nothing else on that page is ours to protect.
 _CSP_DOCS: Final = _CSP.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
 
+# Data has nothing to load; fewer bytes on the hottest answers.
+_CSP_DATA: Final = "default-src 'none'; frame-ancestors 'none'"
+
 _COMMON: Final[Headers] = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -19,9 +22,9 @@ _COMMON: Final[Headers] = [
 _PAGE: Final[Headers] = [*_COMMON, (b"content-security-policy", _CSP.encode())]
 _DOCS: Final[Headers] = [*_COMMON, (b"content-security-policy", _CSP_DOCS.encode())]
 _SHOWCASE: Final[Headers] = [
-    *_PAGE,
+    *_COMMON,
+    (b"content-security-policy", _CSP_DATA.encode()),
     (b"access-control-allow-origin", b"*"),
-    (b"access-control-expose-headers", b"age, etag, retry-after"),
 ]
 PREFLIGHT: Final[Headers] = [
     *_SHOWCASE,

@@ -258,6 +258,46 @@ def test_schemathesis_finds_nothing(run, lake, tmp_path, n_examples):
     assert "Traceback" not in gateway.log.read_text()
 
 
+def test_the_server_protocol_changes_no_answer(run):
+    gateway = run()
+    hot = gateway.get(URL, headers={"Accept-Encoding": "gzip"})
+    routed = gateway.get(URL + "/", headers={"Accept-Encoding": "gzip"})
+    counted = gateway.get("/metrics").text
+    assert 'layer="fast",route="/showcase/ml-prediction/{symbol}"' in counted
+    assert 'layer="router",route="/showcase/ml-prediction/{symbol' in counted
+    assert hot.content == routed.content
+    volatile = {"age", "date"}
+    assert {k: v for k, v in hot.headers.items() if k not in volatile} == {
+        k: v for k, v in routed.headers.items() if k not in volatile
+    }
+    for path in (URL, URL + "/", "/", "/schema"):
+        full = gateway.get(path)
+        head = httpx.head(gateway.url + path)
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["content-length"] == full.headers["content-length"]
+    again = gateway.get(URL, headers={"If-None-Match": f'"x", {hot.headers["etag"]}'})
+    assert (again.status_code, again.content) == (304, b"")
+    assert again.headers["etag"] == hot.headers["etag"]
+    odd = {"Authorization": b"Bearer \xff\xfe", "Accept-Encoding": b"\xff"}
+    assert gateway.get("/admin/health", headers=odd).status_code == 401
+    assert gateway.get(URL, headers=odd).status_code == 200
+    large = httpx.post(gateway.url + URL, content=b"x" * 40_000)
+    assert large.status_code == 413
+    assert httpx.post(gateway.url + URL, content=b"x").status_code == 405
+    chunked = httpx.post(gateway.url + "/", content=iter([b"x" * 1000] * 50))
+    assert chunked.status_code in {405, 413}
+
+
+def test_the_rate_limit_is_on_by_default(run):
+    gateway = run("--refresh-seconds", "5", "--rate-limit", "5")
+    with httpx.Client() as client:
+        answers = [client.get(gateway.url + URL) for _ in range(600)]
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert {answer.status_code for answer in answers} == {200, 429}
+    assert refused[0].headers["content-type"] == "application/problem+json"
+    assert int(refused[0].headers["retry-after"]) >= 1
+
+
 def test_problem_documents_are_the_only_errors(run):
     gateway = run()
     for path in ("/nope", "/showcase/ml-prediction/NOPE", "/admin/health"):
