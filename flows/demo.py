@@ -28,8 +28,9 @@ from lakehouse.settings import load_settings
 
 SAMPLE_NOW: Final = datetime(2018, 10, 1, tzinfo=UTC)
 MARKET_NOW: Final = datetime(2022, 3, 4, 21, tzinfo=UTC)
-SAMPLE_DAYS: Final = 150
-MARKET_DAYS: Final = 20
+SAMPLE_DAYS: Final = 150  # one a week: three years, so that long horizons settle too
+SAMPLE_EVERY: Final = 5
+MARKET_DAYS: Final = 60
 SERVER_START_S: Final = 150
 GATEWAY_START_S: Final = 60
 # The hourly panel; all of them are covered 2019-09 to 2022-03.
@@ -79,7 +80,7 @@ def run_demo(
         Folder with `ohlcv_1h.parquet` and `economic_calendar.parquet`; the embedded
         daily sample if not given.
     days : int, optional
-        Earlier days to forecast as of.
+        Earlier days to forecast as of: one a week on daily bars.
     is_served : bool
         Stay up until Ctrl-C.
     port : int
@@ -161,7 +162,7 @@ def plan_demo(market: Path | None, days: int | None) -> DemoPlan:
         If a file of the market folder is missing.
     """
     if market is None:
-        return DemoPlan(SAMPLE_NOW, "1d", days or SAMPLE_DAYS, "sample")
+        return DemoPlan(SAMPLE_NOW, "1d", days or SAMPLE_DAYS, SAMPLE_EVERY, "sample")
     bars, releases = market / "ohlcv_1h.parquet", market / "economic_calendar.parquet"
     for path in (bars, releases):
         if not path.is_file():
@@ -170,6 +171,7 @@ def plan_demo(market: Path | None, days: int | None) -> DemoPlan:
         MARKET_NOW,
         "1h",
         days or MARKET_DAYS,
+        1,
         "files",
         bars=bars,
         releases=releases,

@@ -30,7 +30,9 @@ class DemoPlan:
     timeframe : str
         `1h` or `1d`.
     days : int
-        Earlier days to forecast as of.
+        Earlier moments to forecast as of.
+    every : int
+        Days between them: trading days for daily bars.
     source : str
         Of the bars.
     bars, releases : Path or None
@@ -42,6 +44,7 @@ class DemoPlan:
     now: datetime
     timeframe: str
     days: int
+    every: int
     source: str
     bars: Path | None = None
     releases: Path | None = None
@@ -123,7 +126,12 @@ def run_story(plan: DemoPlan, tell: Callable[[str, str], None]) -> list[Outcome]
         done("calendar", ingest_calendar(path=str(plan.releases)))
     done(
         "forecast",
-        forecast(model="naive,seasonal", timeframe=plan.timeframe, earlier=plan.days),
+        forecast(
+            model="naive,seasonal",
+            timeframe=plan.timeframe,
+            earlier=plan.days,
+            every=plan.every,
+        ),
     )
     done("score", score_signals(timeframe=plan.timeframe))
     done("publish", publish())

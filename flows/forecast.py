@@ -18,6 +18,7 @@ def forecast(
     samples: int | None = None,
     seed: int = 0,
     earlier: int = 0,
+    every: int = 1,
 ) -> Outcome:
     """Forecast every listed symbol once per as-of.
 
@@ -36,7 +37,9 @@ def forecast(
     seed : int
         Seed of the sampling.
     earlier : int
-        Also forecast as of this many days before.
+        Also forecast as of this many earlier moments.
+    every : int
+        Days between these moments: trading days for daily bars.
     """
     return run_body(
         "forecast",
@@ -50,6 +53,7 @@ def forecast(
         samples=samples,
         seed=seed,
         earlier=earlier,
+        every=every,
     )
 
 

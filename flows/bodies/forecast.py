@@ -67,6 +67,7 @@ def forecast_closes(
     samples: int | None = None,
     seed: int = 0,
     earlier: int = 0,
+    every: int = 1,
 ) -> str:
     """Forecast with one model or several, one commit for each.
 
@@ -85,7 +86,9 @@ def forecast_closes(
     horizon, samples, seed : int, optional
         Bars ahead, paths kept, seed.
     earlier : int
-        Also forecast as of this many days before.
+        Also forecast as of this many earlier moments.
+    every : int
+        Days between these moments: trading days for daily bars.
 
     Raises
     ------
@@ -99,7 +102,7 @@ def forecast_closes(
     names = [name.strip() for name in model.split(",") if name.strip()]
     forecasters = {name: make_forecaster(name) for name in names}
     moments = decision_times(
-        run, timeframe, symbols=symbols, as_of=as_of, earlier=earlier
+        run, timeframe, symbols=symbols, as_of=as_of, earlier=earlier, every=every
     )
     run.seeds["forecast"] = seed
     run.parameters = {
@@ -209,12 +212,13 @@ def decision_times(
     symbols: Sequence[str] | None,
     as_of: str | None,
     earlier: int,
+    every: int = 1,
 ) -> list[datetime]:
     """Return the decision times of a request, oldest first.
 
     The newest is `as_of`, else the newest moment up to now at which a bar of the panel
     was known; on daily bars the panel's latest market is waited for. `earlier` adds
-    that many trading days before it.
+    that many moments before it, `every` days apart (trading days for daily bars).
 
     Raises
     ------
@@ -243,14 +247,12 @@ def decision_times(
         )
     last = limit if as_of is not None else to_moment(usable[-1])
     if timeframe == "1h":
-        days = [last - timedelta(days=k) for k in range(earlier, 0, -1)]
+        days = [last - timedelta(days=k * every) for k in range(earlier, 0, -1)]
         first = to_moment(known[0])
         return [*(day for day in days if day > first), last]
     before = usable[usable < to_instant(last)]
-    return [
-        *(to_moment(one) for one in before[len(before) - min(earlier, len(before)) :]),
-        last,
-    ]
+    chosen = before[::-1][every - 1 :: every][:earlier]
+    return [*(to_moment(one) for one in chosen[::-1]), last]
 
 
 def _panel_opens(

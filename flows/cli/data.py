@@ -145,8 +145,11 @@ def forecast(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the sampling.")] = 0,
     earlier: Annotated[
-        int, typer.Option(min=0, help="Forecast also as of this many days before.")
+        int, typer.Option(min=0, help="Forecast also as of this many earlier moments.")
     ] = 0,
+    every: Annotated[
+        int, typer.Option(min=1, help="Days between them; trading days for daily bars.")
+    ] = 1,
 ) -> None:
     """Forecast every listed symbol once per as-of."""
     from flows.bodies.forecast import forecast_closes
@@ -169,6 +172,7 @@ def forecast(
         samples=samples,
         seed=seed,
         earlier=earlier,
+        every=every,
     )
 
 

@@ -48,7 +48,10 @@ def demo(
     ] = None,
     days: Annotated[
         int | None,
-        typer.Option(min=1, help="Forecast also as of this many earlier days."),
+        typer.Option(
+            min=1,
+            help="Forecast also as of this many earlier days, one a week if daily.",
+        ),
     ] = None,
     is_served: Annotated[
         bool,
@@ -99,9 +102,18 @@ def serve(
             metavar="DIR", help="The gateway's own folder; else ALPHALAKE_STATE."
         ),
     ] = None,
+    rate_limit: Annotated[
+        int | None,
+        typer.Option(min=0, help="Requests a second per address; 0 = no limit."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=16, help="Worker processes.")
+    ] = None,
 ) -> None:
     """Serve the verified artefacts: API and pages."""
     words = ["--host", host, "--port", str(port)]
+    words += ["--rate-limit", str(rate_limit)] if rate_limit is not None else []
+    words += ["--workers", str(workers)] if workers is not None else []
     words += ["--trust", str(trust)] if trust is not None else []
     words += ["--state", str(state)] if state is not None else []
     sys.stdout.flush()
