@@ -2,7 +2,7 @@
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -10,6 +10,8 @@ from serve.renditions import Rendition
 
 TTL: Final = 1800.0  # seconds, monotonic
 MAX_BYTES: Final = 64 * 1024 * 1024
+
+Key = tuple[Hashable, ...]
 
 
 @dataclass(slots=True)
@@ -32,13 +34,11 @@ class AnswerCache:
     n_bytes: int = 0
     hits: int = 0
     misses: int = 0
-    _kept: OrderedDict[tuple[str, ...], tuple[float, Rendition]] = field(
+    _kept: OrderedDict[Key, tuple[float, Rendition]] = field(
         default_factory=OrderedDict
     )
 
-    def get_or_make(
-        self, key: tuple[str, ...], make: Callable[[], Rendition]
-    ) -> Rendition:
+    def get_or_make(self, key: Key, make: Callable[[], Rendition]) -> Rendition:
         """Return the kept answer of `key`, or make and keep it.
 
         What `make` raises is not kept.
@@ -58,7 +58,7 @@ class AnswerCache:
             self._drop(next(iter(self._kept)))
         return made
 
-    def _drop(self, key: tuple[str, ...]) -> None:
+    def _drop(self, key: Key) -> None:
         _, rendition = self._kept.pop(key)
         self.n_bytes -= _weigh(rendition)
 

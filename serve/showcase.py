@@ -1,6 +1,6 @@
 """`/showcase`: what anyone may read. Every route here is public."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Annotated, Any, cast
 
 import msgspec
@@ -213,7 +213,7 @@ def _render(
     gateway: Gateway,
     route: str,
     encode: Callable[[], bytes],
-    asked: tuple[object, ...],
+    asked: tuple[Hashable, ...],
 ) -> Response[bytes]:
     view = gateway.view
 
@@ -222,7 +222,7 @@ def _render(
 
     if view is None:
         return respond(make(), request, gateway.holder)
-    key = (view.stamp, route, *(str(one) for one in asked))
+    key = (view.stamp, route, *asked)
     return respond(gateway.cache.get_or_make(key, make), request, gateway.holder)
 
 
