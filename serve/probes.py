@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from litestar import Controller, Request, Response, get
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -14,7 +16,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from serve.errors import NothingVerifiedError
+from serve.errors import ForbiddenError, NothingVerifiedError
 from serve.gateway import Gateway, GatewayPart
 from serve.schemas import Freshness, Live
 
@@ -22,12 +24,34 @@ if TYPE_CHECKING:
     from serve.fast import FastLayer
 
 METRICS_TYPE = "text/plain; version=0.0.4"
+_FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
+
+
+def loopback_only(
+    connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler
+) -> None:
+    """Refuse who does not ask from this machine.
+
+    A guard of the routes, not of paths: the router has more than one spelling of each.
+    A proxy on this machine asks for somebody else, which its headers tell.
+
+    Raises
+    ------
+    ForbiddenError
+        If the peer is elsewhere, or the request was passed on.
+    """
+    client = connection.client
+    host = client.host if client is not None else ""
+    is_near = host.startswith("127.") or host in {"::1", "testclient"}
+    if not is_near or any(name in connection.headers for name in _FORWARDED):
+        raise ForbiddenError("this is answered to the gateway's own machine only")
 
 
 class ProbeController(Controller):
     """Liveness, readiness, freshness and metrics, on loopback only."""
 
     include_in_schema = False
+    guards = (loopback_only,)
 
     @get("/health/live", operation_id="readLive")
     async def read_live(self) -> Response[Live]:

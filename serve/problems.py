@@ -83,8 +83,12 @@ def from_http(_: Request[Any, Any, Any], error: HTTPException) -> Response[bytes
         found = [_describe(item) for item in extra if isinstance(item, dict)]
         detail = "; ".join(found) or detail
     headers = dict(error.headers or {})
-    if "GET" in headers.get("allow", ""):
-        headers["allow"] += ", HEAD"  # answered for every GET, ahead of the router
+    if "allow" in headers:
+        allowed = set(headers["allow"].split(", "))
+        # HEAD is answered for every GET, ahead of the router.
+        headers["allow"] = ", ".join(
+            sorted(allowed | {"HEAD"} if "GET" in allowed else allowed)
+        )
     return _respond(error.status_code, problem(error.status_code, detail), headers)
 
 

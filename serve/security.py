@@ -40,6 +40,6 @@ def headers_for(path: str) -> Headers:
     """Return the protective headers of a response on `path`."""
     if path.startswith("/showcase/"):
         return _SHOWCASE
-    if path == "/schema":
+    if path.strip("/") == "schema":
         return _DOCS
     return _PAGE

@@ -144,6 +144,17 @@ def test_scores_can_be_filtered(client):
     assert client.get("/showcase/evaluation").json()["total"] == 48
 
 
+def test_no_spelling_of_an_absent_parameter_shares_its_answer(client):
+    assert client.get("/showcase/evaluation?symbol=None&limit=7").json()["total"] == 0
+    assert client.get("/showcase/evaluation?limit=7").json()["total"] == 48
+    assert client.get("/showcase/ml-prediction/BTC-USD?&").status_code == 200
+    assert_problem(
+        client.get("/showcase/ml-prediction/BTC-USD?model_name=None"),
+        404,
+        "no-forecast",
+    )
+
+
 def test_status_tells_the_demo_date_and_the_artefacts(client):
     got = client.get("/showcase/status").json()
     assert got["demo"] is True
@@ -186,7 +197,7 @@ def test_wrong_methods_are_405_with_allow(client):
         for url in ("/showcase/instruments", "/showcase/ml-prediction/BTC-USD", "/"):
             answer = client.request(method, url)
             assert_problem(answer, 405, "method-not-allowed")
-            assert "GET" in answer.headers["allow"]
+            assert answer.headers["allow"] == "GET, HEAD, OPTIONS"
 
 
 def test_pages_and_assets_are_served_from_memory(client):
@@ -200,6 +211,13 @@ def test_pages_and_assets_are_served_from_memory(client):
         assert again.status_code == 304
     for url in ("/static/../app.py", "/static/%2e%2e/app.py", "/static/nope.js"):
         assert client.get(url).status_code in {400, 404}
+
+
+def test_both_spellings_of_the_schema_page_have_its_policy(client):
+    plain, slashed = client.get("/schema"), client.get("/schema/")
+    policy = "content-security-policy"
+    assert plain.content == slashed.content
+    assert plain.headers[policy] == slashed.headers[policy]
 
 
 def test_the_openapi_document_names_no_other_host(client):
@@ -221,7 +239,11 @@ def test_the_openapi_document_names_no_other_host(client):
 def test_probes_are_for_loopback(client):
     for url in ("/health/live", "/health/ready", "/health/freshness", "/metrics"):
         assert client.get(url).status_code == 200
-        assert_problem(client.get(url, peer="192.0.2.7"), 403, "refused")
+        for spelling in (url, f"/{url}", f"{url}/"):
+            answer = client.get(f"http://gateway.test{spelling}", peer="192.0.2.7")
+            assert_problem(answer, 403, "loopback-only")
+        forwarded = {"X-Forwarded-For": "192.0.2.7"}
+        assert_problem(client.get(url, headers=forwarded), 403, "loopback-only")
 
 
 def test_settings_read_back_what_was_written(settings: ServeSettings, monkeypatch):
