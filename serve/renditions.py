@@ -170,13 +170,16 @@ class Rendition:
 
 
 def conditions(headers: Headers) -> tuple[bytes, bytes]:
-    """Return If-None-Match and Accept-Encoding of ASGI headers; empty if absent."""
+    """Return If-None-Match and Accept-Encoding of ASGI headers; empty if absent.
+
+    Several fields of one name are one list, RFC 9110 section 5.3.
+    """
     none_match = encoding = b""
     for name, value in headers:
         if name == b"if-none-match":
-            none_match = value
+            none_match = none_match + b"," + value if none_match else value
         elif name == b"accept-encoding":
-            encoding = value
+            encoding = encoding + b"," + value if encoding else value
     return none_match, encoding
 
 

@@ -8,12 +8,10 @@ everything else goes through the ASGI application, bridged. Any other ASGI serve
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol
 
 from serve.fast import FastLayer
-
-_MAX_PENDING_BODY = 65_536  # bytes; the router refuses far less
 
 
 class RsgiScope(Protocol):
@@ -33,8 +31,8 @@ class RsgiScope(Protocol):
 class RsgiProtocol(Protocol):
     """How granian is answered."""
 
-    def __call__(self) -> Awaitable[bytes]:
-        """Read the request's whole body."""
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Read the request's body in parts."""
         ...
 
     def response_empty(self, status: int, headers: list[tuple[str, str]]) -> None:
@@ -87,8 +85,8 @@ class RsgiGateway:
             if rendition is not None and method in {"GET", "HEAD"}:
                 headers = scope.headers
                 answer = rendition.answer(
-                    _encode(headers.get("if-none-match")),
-                    _encode(headers.get("accept-encoding")),
+                    _join(headers.get_all("if-none-match")),
+                    _join(headers.get_all("accept-encoding")),
                     int(now - self.holder.verified_mono),
                 )
                 self.answered[rendition.route, "fast", answer.status] += 1
@@ -108,6 +106,7 @@ class Bridge:
     def __init__(self, scope: RsgiScope, protocol: RsgiProtocol) -> None:
         self._protocol = protocol
         self._is_read = False
+        self._body: AsyncIterator[bytes] | None = None
         self._status = 500
         self._headers: list[tuple[str, str]] = []
         self._parts: list[bytes] = []
@@ -133,16 +132,18 @@ class Bridge:
         }
 
     async def receive(self) -> dict[str, Any]:
-        """Return the whole body once, then that the client is done."""
+        """Return the next part of the body, then that the client is done.
+
+        Parts, because a body without a length could be of any size: whoever reads it
+        stops at their own limit.
+        """
         if self._is_read:
             return {"type": "http.disconnect"}
-        self._is_read = True
-        body = await self._protocol()
-        return {
-            "type": "http.request",
-            "body": body[:_MAX_PENDING_BODY],
-            "more_body": False,
-        }
+        if self._body is None:
+            self._body = aiter(self._protocol)
+        part = await anext(self._body, b"")
+        self._is_read = not part
+        return {"type": "http.request", "body": part, "more_body": bool(part)}
 
     async def send(self, message: dict[str, Any]) -> None:
         """Keep the start; answer in one call when the body is whole."""
@@ -206,5 +207,10 @@ def _host(client: str) -> str:
     return client.rpartition(":")[0].strip("[]")
 
 
-def _encode(value: str | None) -> bytes:
-    return value.encode("latin-1", "replace") if value else b""
+def _encode(value: str) -> bytes:
+    return value.encode("latin-1", "replace")
+
+
+def _join(values: list[str]) -> bytes:
+    # Several fields of one name are one list, RFC 9110 section 5.3.
+    return _encode(",".join(values)) if values else b""

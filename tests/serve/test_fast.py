@@ -103,6 +103,18 @@ def test_accept_encoding(header, is_allowed):
     assert accepts_gzip(header.encode()) is is_allowed
 
 
+@pytest.mark.parametrize("inner", [False, True])
+def test_several_fields_of_one_name_are_one_list(client, inner):
+    url = "/showcase/instruments"
+    for tags in (['"x"', "*"], ["*", '"x"']):
+        headers = [("If-None-Match", tag) for tag in tags]
+        assert client.get(url, headers=headers, inner=inner).status_code == 304
+    for codings in (["br", "gzip"], ["gzip", "br"]):
+        headers = [("Accept-Encoding", coding) for coding in codings]
+        answer = client.get(url, headers=headers, inner=inner)
+        assert answer.headers["content-encoding"] == "gzip"
+
+
 def test_packed_and_plain_bodies_are_the_same():
     body = b'{"x": 1.25}' * 500
     rendition = Rendition(body, path="/showcase/x", route="/showcase/x")
