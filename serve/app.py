@@ -11,7 +11,7 @@ from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from prometheus_client import CollectorRegistry
 
-from lakehouse.clock import Clock, resolve_clock
+from lakehouse.clock import Clock
 from lakehouse.errors import InputError
 from lakehouse.trust.tokens import state_folder
 from serve.admin import AdminController
@@ -21,6 +21,7 @@ from serve.errors import ProblemError
 from serve.fast import FastLayer
 from serve.gateway import Gateway, Tokens
 from serve.limits import MAX_BODY, TokenBuckets
+from serve.present import LakeClock
 from serve.probes import GatewayCollector, ProbeController
 from serve.problems import from_bug, from_http, from_problem
 from serve.provider import ArtefactProvider, TrustedProvider
@@ -62,7 +63,11 @@ def create_app(
         If the trusted root or a time cannot be read.
     """
     chosen = settings or ServeSettings()
-    moment = clock or _resolve(chosen)
+    moment = (
+        LakeClock(clock)
+        if clock is not None
+        else LakeClock.resolve(chosen.root, now=chosen.now)
+    )
     trusted_root = _read_trusted_root(chosen.trust)
     folder = state_folder(chosen.state, trusted_root)
     source = provider or TrustedProvider(
@@ -78,7 +83,7 @@ def create_app(
         clock=moment,
         provider=source,
         holder=holder,
-        refresher=Refresher(source, holder, moment),
+        refresher=Refresher(source, holder, moment, follow=moment.follow),
         tokens=Tokens(folder),
         pulls=PullLog(folder),
     )
@@ -136,12 +141,6 @@ def _refreshing(
             await task
 
     return lifespan
-
-
-def _resolve(settings: ServeSettings) -> Clock:
-    if settings.root.startswith(("http://", "https://")):
-        return resolve_clock(".", now=settings.now) if settings.now else Clock()
-    return resolve_clock(settings.root, now=settings.now)
 
 
 def _read_trusted_root(path: Path) -> bytes:

@@ -7,13 +7,13 @@ from typing import TypeAlias
 from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 
-from lakehouse.clock import Clock
 from lakehouse.errors import InputError
 from lakehouse.trust.tokens import TOKENS_FILE, TokenBook
 from serve.answers import View
 from serve.board import Holder
 from serve.cache import AnswerCache
 from serve.errors import UnauthorisedError
+from serve.present import Present
 from serve.provider import ArtefactProvider
 from serve.pulls import PullLog
 from serve.refresh import Refresher
@@ -68,7 +68,7 @@ class Gateway:
     Attributes
     ----------
     settings : ServeSettings
-    clock : Clock
+    clock : Present
         The injected clock.
     provider : ArtefactProvider
     holder : Holder
@@ -81,7 +81,7 @@ class Gateway:
     """
 
     settings: ServeSettings
-    clock: Clock
+    clock: Present
     provider: ArtefactProvider
     holder: Holder
     refresher: Refresher

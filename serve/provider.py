@@ -8,15 +8,14 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from lakehouse.clock import Clock
 from lakehouse.trust.fetching import Fetcher, HttpFetcher, LocalFetcher
-from lakehouse.trust.manifest import MAX_DATA_FILE_LENGTH
 from lakehouse.trust.verification import (
     Snapshot,
     TrustedClient,
     VerifiedArtefact,
     fetch_data_file,
 )
+from serve.present import Present
 
 KINDS = ("latest_predictions", "signal_performance", "instruments", "recent_bars")
 
@@ -39,8 +38,10 @@ class Artefact:
         Times of the manifest, UTC.
     table_name : str
         Folder of its data files under `tables/`.
-    files : frozenset of str
-        Data files relative to that folder.
+    table_id : str
+        Delta's id of that table: a table made anew starts its versions anew.
+    files : mapping of str to int
+        Length in bytes of its data files, by path relative to that folder.
     table : pyarrow.Table
         Its rows.
     """
@@ -53,7 +54,8 @@ class Artefact:
     published_at: datetime
     valid_until: datetime
     table_name: str
-    files: frozenset[str]
+    table_id: str
+    files: Mapping[str, int]
     table: pa.Table
 
 
@@ -95,7 +97,7 @@ class ArtefactProvider(Protocol):
         """Return what an earlier process verified and kept, or None."""
         ...
 
-    def read(self, path: str) -> bytes:
+    def read(self, path: str, *, max_length: int) -> bytes:
         """Return a repository file by its path below the lake root.
 
         Raises
@@ -117,7 +119,7 @@ class TrustedProvider:
         The root metadata that verification starts from.
     state : Path
         Folder of the last verified payload.
-    clock : Clock
+    clock : Present
         Expiries are judged by it.
     token : str, optional
         Bearer token of an http(s) root.
@@ -134,7 +136,7 @@ class TrustedProvider:
         *,
         trusted_root: bytes,
         state: Path,
-        clock: Clock,
+        clock: Present,
         token: str | None = None,
     ) -> None:
         is_http = root.startswith(("http://", "https://"))
@@ -159,9 +161,9 @@ class TrustedProvider:
         snapshot = self.client.restore()
         return None if snapshot is None else _to_verified(snapshot)
 
-    def read(self, path: str) -> bytes:
+    def read(self, path: str, *, max_length: int) -> bytes:
         """Return a repository file; raises as `ArtefactProvider.read`."""
-        return self.fetcher.fetch(path, max_length=MAX_DATA_FILE_LENGTH)
+        return self.fetcher.fetch(path, max_length=max_length)
 
 
 def _to_verified(snapshot: Snapshot) -> Verified:
@@ -184,6 +186,7 @@ def _to_artefact(kind: str, artefact: VerifiedArtefact) -> Artefact:
         published_at=manifest.published_at,
         valid_until=manifest.valid_until,
         table_name=manifest.table,
-        files=frozenset(manifest.files),
+        table_id=manifest.table_id,
+        files={path: digest.length for path, digest in manifest.files.items()},
         table=artefact.table,
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from functools import partial
 from typing import Annotated, Any, Final
 
 from litestar import Controller, Request, Response, get
@@ -10,6 +11,7 @@ from litestar.openapi.spec import Example
 from litestar.params import Parameter
 
 from lakehouse.errors import TrustError
+from lakehouse.trust.manifest import MAX_MANIFEST_LENGTH
 from serve.errors import NotHereError
 from serve.gateway import Gateway, GatewayPart
 from serve.problems import documented
@@ -22,6 +24,7 @@ DATA_PATTERN: Final = (
     r"^([A-Za-z0-9_][A-Za-z0-9_.=%+,-]{0,63}/){0,2}"
     r"[A-Za-z0-9_][A-Za-z0-9_.=%+,-]{0,191}\.parquet$"
 )
+_MAX_METADATA: Final = 5_000_000  # bytes; what clients accept of one role
 _METADATA: Final = re.compile(METADATA_PATTERN)
 _TARGET: Final = re.compile(TARGET_PATTERN)
 _DATA: Final = re.compile(DATA_PATTERN)
@@ -72,7 +75,8 @@ class RepositoryController(Controller):
         """Return a metadata file."""
         consumer = authorise(request, gateway)
         _require(_METADATA, name)
-        return await _send(gateway, consumer, f"artefacts/metadata/{name}")
+        path = f"artefacts/metadata/{name}"
+        return await _send(gateway, consumer, path, _MAX_METADATA)
 
     @get(
         "/targets/{name:path}",
@@ -87,7 +91,8 @@ class RepositoryController(Controller):
         consumer = authorise(request, gateway)
         target = name.removeprefix("/")
         _require(_TARGET, target)
-        return await _send(gateway, consumer, f"artefacts/targets/{target}")
+        path = f"artefacts/targets/{target}"
+        return await _send(gateway, consumer, path, MAX_MANIFEST_LENGTH)
 
     @get(
         "/tables/{table:str}/{name:path}",
@@ -129,9 +134,11 @@ async def _read_data(
     _require(_DATA, file)
     view = gateway.view
     artefacts = view.snapshot.artefacts.values() if view is not None else ()
-    if not any(one.table_name == table and file in one.files for one in artefacts):
+    lengths = [one.files.get(file) for one in artefacts if one.table_name == table]
+    length = max((found for found in lengths if found is not None), default=None)
+    if length is None:
         raise NotHereError(f"no current manifest names {table}/{file}"[:200])
-    return await _send(gateway, consumer, f"tables/{table}/{file}")
+    return await _send(gateway, consumer, f"tables/{table}/{file}", length)
 
 
 def authorise(request: Request[Any, Any, Any], gateway: Gateway) -> str:
@@ -145,9 +152,12 @@ def _require(pattern: re.Pattern[str], name: str) -> None:
         raise NotHereError(f"{name[:64]!r} is not the name of a repository file")
 
 
-async def _send(gateway: Gateway, consumer: str, path: str) -> Response[bytes]:
+async def _send(
+    gateway: Gateway, consumer: str, path: str, max_length: int
+) -> Response[bytes]:
+    read = partial(gateway.provider.read, path, max_length=max_length)
     try:
-        data = await asyncio.to_thread(gateway.provider.read, path)
+        data = await asyncio.to_thread(read)
     except (TrustError, OSError) as error:
         await _note(gateway, consumer, path, status=404, n_bytes=0)
         raise NotHereError(f"{path}: no such repository file") from error

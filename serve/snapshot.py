@@ -68,20 +68,13 @@ class ServedSnapshot:
         return ArtefactRef(version=artefact.version, sha256=artefact.sha256)
 
     def versions(self) -> tuple[tuple[str, int, str], ...]:
-        """Return what identifies the content: kind, version and digest of each."""
-        return tuple(
-            (kind, artefact.version, artefact.sha256)
-            for kind, artefact in sorted(self.artefacts.items())
-        )
+        """Return what identifies the content."""
+        return versions_of(self.artefacts)
 
     def stale_keys(self, now: datetime) -> frozenset[Key]:
         """Return the forecasts that are stale at `now`."""
-        expired = {
-            kind
-            for kind, artefact in self.artefacts.items()
-            if now > artefact.valid_until
-        }
-        if "latest_predictions" in expired:
+        artefact = self.artefacts.get("latest_predictions")
+        if artefact is not None and now >= artefact.valid_until:
             return frozenset(self.forecasts)
         return frozenset(
             key
@@ -144,13 +137,19 @@ class ServedSnapshot:
         return [Bar(**row) for row in rows], table.num_rows
 
 
+def versions_of(bundle: Bundle) -> tuple[tuple[str, int, str], ...]:
+    """Return what identifies a bundle: kind, version and digest of each artefact."""
+    return tuple((kind, a.version, a.sha256) for kind, a in sorted(bundle.items()))
+
+
 def build_snapshot(bundle: Bundle) -> ServedSnapshot:
     """Index verified tables.
 
     Raises
     ------
     SnapshotError
-        If a table lacks a column of its declaration or has another type.
+        If a table lacks a column of its declaration, has another type, or bars of a
+        length that is not served.
     """
     tables = {kind: _rows(bundle.get(kind), kind) for kind in KINDS}
     bars = _split_bars(tables["recent_bars"])
@@ -180,9 +179,16 @@ def _rows(artefact: Artefact | None, kind: str) -> pa.Table:
     if missing:
         raise SnapshotError(f"artefact {kind}: lacks column {', '.join(missing)}")
     try:
-        return table.select(schema.names).cast(schema)
+        rows = table.select(schema.names).cast(schema)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
         raise SnapshotError(f"artefact {kind}: {error}") from error
+    if "timeframe" in schema.names:
+        found = set(rows["timeframe"].unique().to_pylist())
+        if odd := sorted(map(str, found - set(_STEPS))):
+            raise SnapshotError(
+                f"artefact {kind}: timeframe {odd[0][:20]!r}, known {', '.join(_STEPS)}"
+            )
+    return rows
 
 
 def _split_bars(table: pa.Table) -> dict[tuple[str, str], pa.Table]:

@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
+from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tuf.api.metadata import Key, TargetFile
 
-from lakehouse.clock import Clock
 from lakehouse.schema.catalogue import TABLES
 from lakehouse.trust.errors import (
     ArtefactDataError,
@@ -55,6 +55,14 @@ from lakehouse.trust.workflow import Workflow, check_content
 
 METADATA_PREFIX = "artefacts/metadata/"
 TARGETS_PREFIX = "artefacts/targets/"
+
+
+class Present(Protocol):
+    """What a client asks of a clock; `lakehouse.clock.Clock` is one."""
+
+    def now(self) -> datetime:
+        """Return the present moment, UTC."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +159,7 @@ class TrustedClient:
     state : Path or None
         Folder for the trusted metadata and the last accepted payload. None remembers
         only until the process ends.
-    clock : Clock
+    clock : Present
         Expiries and periods are judged by it.
     with_data : bool, default True
         Whether data files are fetched. False verifies the manifests alone, for a place
@@ -163,7 +171,7 @@ class TrustedClient:
         trusted_root: bytes,
         fetcher: Fetcher,
         state: Path | None,
-        clock: Clock,
+        clock: Present,
         *,
         with_data: bool = True,
     ) -> None:

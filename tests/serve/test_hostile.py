@@ -88,7 +88,7 @@ def test_a_bug_is_logged_and_answered_without_its_details(start, caplog):
     from tests.simulators.artefacts import MemoryProvider, tables
 
     class Buggy(MemoryProvider):
-        def read(self, path: str) -> bytes:
+        def read(self, path: str, *, max_length: int) -> bytes:
             raise RuntimeError("secret detail")
 
     from datetime import UTC, datetime

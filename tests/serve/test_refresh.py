@@ -1,8 +1,12 @@
 """Refreshing: swap on success, keep on refusal, say so, never go back."""
 
+import asyncio
+import threading
+import time
 from collections.abc import Callable
 from datetime import timedelta
 
+import pyarrow as pa
 import pytest
 
 from lakehouse.clock import Clock
@@ -77,6 +81,30 @@ def test_an_older_version_is_refused(refresher, provider):
     assert b'"version":2' in body(refresher)
 
 
+def test_a_table_made_anew_starts_its_versions_anew(refresher, provider):
+    provider.publish(tables(seed=8))
+    refresher.refresh()
+    provider.version, provider.table_id = 0, "made-again"
+    provider.publish(tables(seed=7))
+    refresher.refresh()
+    assert refresher.refused is None
+    assert b'"version":1' in body(refresher)
+
+
+def test_what_cannot_be_drawn_is_not_accepted(refresher, provider):
+    refresher.refresh()
+    odd = tables()
+    bars = odd["latest_predictions"]
+    at = bars.column_names.index("timeframe")
+    five = pa.array(["5m"] * bars.num_rows)
+    odd["latest_predictions"] = bars.set_column(at, bars.schema.field(at), five)
+    provider.publish(odd)
+    refresher.refresh()
+    assert refresher.refused == "schema"
+    assert b'"version":1' in body(refresher)
+    assert b'"stale":true' in body(refresher)
+
+
 def test_a_table_without_its_columns_is_refused(refresher, provider):
     refresher.refresh()
     broken = tables()
@@ -93,6 +121,71 @@ def test_what_an_earlier_process_verified_is_served_at_once(provider):
     refresher = Refresher(provider, Holder(), Clock(NOW, "demo"))
     refresher.refresh()
     assert b'"stale":true' in body(refresher)
+
+
+def test_what_was_recovered_is_as_old_as_its_verification(provider):
+    provider.refresh()
+    provider.broken = OSError("gone")
+    later = Clock(NOW + timedelta(hours=2), "argument")
+    refresher = Refresher(provider, Holder(), later)
+    refresher.refresh()
+    age = time.monotonic() - refresher.holder.verified_mono
+    assert 7200 <= age < 7210
+
+
+def test_an_artefact_is_stale_from_the_moment_it_ends(provider):
+    end = NOW + timedelta(days=2)
+    for now, expected in ((end - timedelta(seconds=1), False), (end, True)):
+        refresher = Refresher(provider, Holder(), Clock(now, "demo"))
+        refresher.refresh()
+        assert b'"stale":true' in body(refresher)  # the forecasts are two days old
+        shown = refresher.holder.routes["/showcase/instruments"][b""].body
+        assert (b'"stale":true' in shown) is expected
+
+
+def test_a_refresh_that_does_not_come_back_makes_it_stale(start, provider):
+    client = start(provider, changes={"refresh_seconds": 0.05})
+    refresher = client.app.inner.state.gateway.refresher
+    assert client.get(URL).json()["stale"] is False
+    refresher.overdue_s = 0.2
+    release = threading.Event()
+    answer = provider.refresh
+    provider.refresh = lambda: (release.wait(20), answer())[1]
+    try:
+        until(lambda: client.get(URL).json()["stale"])
+        assert refresher.refused == "overdue"
+    finally:
+        release.set()
+    until(lambda: not client.get(URL).json()["stale"])
+
+
+def test_a_restart_serves_what_was_kept_while_the_lab_does_not_answer(start, provider):
+    provider.refresh()
+    release = threading.Event()
+    answer = provider.refresh
+    provider.refresh = lambda: (release.wait(20), answer())[1]
+    try:
+        client = start(provider)
+        assert client.get(URL).json()["stale"] is True
+    finally:
+        release.set()
+    until(lambda: not client.get(URL).json()["stale"])
+
+
+def test_slow_reads_of_the_lake_do_not_hold_up_the_refresh(start, provider):
+    client = start(provider, changes={"refresh_seconds": 0.05})
+    release = threading.Event()
+
+    async def occupy() -> None:
+        for _ in range(40):
+            asyncio.get_running_loop().run_in_executor(None, release.wait, 20)
+
+    client._run(occupy())
+    try:
+        provider.publish(tables(seed=9))
+        until(lambda: client.get(URL).json()["artefact"]["version"] == 2)
+    finally:
+        release.set()
 
 
 def test_forecasts_grow_stale_while_nothing_is_published(provider):
@@ -152,8 +245,6 @@ def test_a_bug_in_one_round_does_not_stop_the_next(start, provider, caplog):
 
 
 def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    import time
-
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it never happened"

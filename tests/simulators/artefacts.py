@@ -153,6 +153,7 @@ class MemoryProvider:
     def __init__(self, rows: dict[str, pa.Table] | None = None, *, now: datetime = NOW):
         self.now = now
         self.version = 0
+        self.table_id = "made-once"
         self.broken: TrustError | OSError | None = None
         self.kept: Verified | None = None
         self.files: dict[str, bytes] = {}
@@ -173,7 +174,8 @@ class MemoryProvider:
                 published_at=self.now,
                 valid_until=self.now + timedelta(days=2),
                 table_name=f"artefact_{kind}",
-                files=frozenset({"part-0.parquet"}),
+                table_id=self.table_id,
+                files={"part-0.parquet": 1000},
                 table=rows[kind],
             )
             for kind in KINDS
@@ -191,8 +193,8 @@ class MemoryProvider:
         """Return what was verified before."""
         return self.kept
 
-    def read(self, path: str) -> bytes:
+    def read(self, path: str, *, max_length: int) -> bytes:
         """Return a repository file."""
         if path not in self.files:
             raise TrustError(f"{path}: no such file")
-        return self.files[path]
+        return self.files[path][:max_length]
