@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakehouse.schema.catalogue import table_spec
+from lakehouse.sources._cells import python_cells
 from lakehouse.store import Lake
 
 TABLE = "quarantine"
@@ -80,7 +81,7 @@ def refused_rows(
     reasons, details : sequence of n_refused
         Why, and which value decided it.
     """
-    texts = [to_json(row) for row in original.take(pa.array(rows)).to_pylist()]
+    texts = [to_json(row) for row in _python_rows(original.take(pa.array(rows)))]
     return [
         {
             "source": source,
@@ -94,6 +95,14 @@ def refused_rows(
         for position, text, reason, detail in zip(
             rows, texts, reasons, details, strict=True
         )
+    ]
+
+
+def _python_rows(table: pa.Table) -> list[dict[str, Any]]:
+    columns = {name: python_cells(table[name]) for name in table.column_names}
+    return [
+        dict(zip(columns, cells, strict=True))
+        for cells in zip(*columns.values(), strict=True)
     ]
 
 

@@ -77,7 +77,9 @@ def can_split(asset_class: str) -> bool:
 def flag_bars(bars: SortedBars) -> dict[int, str]:
     """Return the flags of suspicious rows, by row number."""
     flags: dict[int, str] = {}
-    for name, rows in ((SPLIT, find_splits(bars)), (BAD_PRINT, find_bad_prints(bars))):
+    with np.errstate(all="ignore"):  # prices may lie as far apart as floats can
+        found = ((SPLIT, find_splits(bars)), (BAD_PRINT, find_bad_prints(bars)))
+    for name, rows in found:
         for row in rows.tolist():
             flags[row] = f"{flags[row]},{name}" if row in flags else name
     return flags

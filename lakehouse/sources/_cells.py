@@ -38,6 +38,7 @@ _SUFFIX: Final = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 _NUMBER_LIKE = re.compile(r"[-+]?[$€£]?[\d.,'\s\u00a0\u202f]+")
 _GROUPED_COMMAS = re.compile(r"[-+]?[$€£]?\d{1,3}(?:,\d{3})+")
 _SAMPLE: Final = 2000
+_NOT_IN_PYTHON = (OverflowError, ValueError, KeyError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +152,9 @@ def _typed_numbers(column: Any) -> Numbers:
         or pa.types.is_floating(kind)
     ):
         is_empty = _mask(pc.is_null(column))
+        if pa.types.is_decimal(kind):
+            # By way of text: the direct cast is off by one bit in places.
+            column = pc.cast(column, pa.string())
         values = _floats(pc.cast(column, pa.float64(), safe=False))
         return Numbers(_finite(values), is_empty, is_empty | np.isnan(values))
     if pa.types.is_null(kind):
@@ -211,3 +215,23 @@ def _finite(values: Floats) -> Floats:
 
 def _mask(column: Any) -> Mask:
     return np.array(column, dtype=np.bool_)
+
+
+def python_cells(column: Any) -> list[Any]:
+    """Return the cells of an Arrow column, whatever they hold.
+
+    Times that Python cannot hold (beyond the year 9999, in an unknown zone) are given as
+    the number that stands for them, as text.
+    """
+    try:
+        cells: list[Any] = column.to_pylist()
+    except _NOT_IN_PYTHON:
+        return [_python_cell(cell) for cell in column]
+    return cells
+
+
+def _python_cell(cell: Any) -> Any:
+    try:
+        return cell.as_py()
+    except _NOT_IN_PYTHON:
+        return str(cell.value)

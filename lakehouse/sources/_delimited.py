@@ -23,6 +23,7 @@ SURPLUS: Final = "surplus"
 _DELIMITERS: Final = ("\t", ";", "|", ",")
 _NAMES: Final = {"\t": "tab", ";": "semicolon", "|": "pipe", ",": "comma"}
 BAR_WORDS: Final = frozenset(["open", "high", "low", "close"])
+MAX_COLUMNS: Final = 5000
 _SAMPLE: Final = 60  # lines
 _VALUE = re.compile(
     r"""[-+]?[$€£]?[\d.,'\s]*\d[\d.,'\s]*(?:[eE][-+]?\d+)?\s*[%KMBT]?   # number
@@ -48,6 +49,8 @@ class Grid:
         Rows with fewer fields than the others.
     n_preamble : int
         Lines above the header that belong to no table.
+    symbol : str or None
+        The one symbol that a second line of the header names.
     """
 
     table: pa.Table
@@ -55,6 +58,7 @@ class Grid:
     delimiter: str
     is_short: Mask
     n_preamble: int = 0
+    symbol: str | None = None
 
     @property
     def delimiter_name(self) -> str:
@@ -82,13 +86,17 @@ def read_delimited(
         If no delimiter splits it into columns, names and fields do not pair up, or
         there is no row below the header.
     """
-    text = text.rstrip("\x1a")
+    text, symbol = _flatten_header(place, text.rstrip("\x1a"))
     head = _head(text)
     if not head:
         raise SourceError(f"{place}: the file is empty")
     delimiter, n_preamble, has_header = _layout(place, head, header_words)
     first = _split(head[n_preamble], delimiter)
     width = _width(head[n_preamble:], delimiter)
+    if max(width, len(first)) > MAX_COLUMNS:
+        raise SourceError(
+            f"{place}: {max(width, len(first))} columns: no table of bars"
+        )
     if has_header:
         _check_header(place, first, head[n_preamble + 1 :], delimiter)
     names = (
@@ -101,8 +109,31 @@ def read_delimited(
         text, names, delimiter, skip=skip
     )
     if not table.num_rows:
-        raise SourceError(f"{place}: {', '.join(first)!r} and no row below it")
-    return Grid(table, has_header, delimiter, is_short, n_preamble)
+        shown = ", ".join(first)[:200]
+        raise SourceError(f"{place}: {shown!r} and no row below it")
+    return Grid(table, has_header, delimiter, is_short, n_preamble, symbol)
+
+
+def _flatten_header(place: str, text: str) -> tuple[str, str | None]:
+    # `Price,Close,…` / `Ticker,AAPL,…` / `Date,,…`: columns in two levels, as Yahoo's
+    # downloader has them written.
+    parts = text.split("\n", 3)
+    if len(parts) < 4:
+        return text, None
+    fields, tickers, index = (
+        [cell.strip() for cell in p.split(",")] for p in parts[:3]
+    )
+    levels = (fields[0].lower(), tickers[0].lower(), index[0].lower())
+    if levels[:2] != ("price", "ticker") or levels[2] not in {"date", "datetime"}:
+        return text, None
+    symbols = sorted(set(tickers[1:]))
+    if len(symbols) != 1:
+        raise SourceError(
+            f"{place}: columns of {len(symbols)} symbols side by side "
+            f"({', '.join(symbols)[:80]}); save one symbol per file, or one row per "
+            "symbol and time"
+        )
+    return ",".join([index[0], *fields[1:]]) + "\n" + parts[3], symbols[0]
 
 
 def _head(text: str) -> list[str]:

@@ -128,6 +128,8 @@ _QUOTES: Final = frozenset(
         "BNB",
     ]
 )
+_SYMBOL: Final = re.compile(r"[A-Za-z0-9^$#.][A-Za-z0-9^$#._/:=&+!-]{0,63}")
+_NO_SYMBOL: Final = ("", "nan", "none", "null", "n/a")
 _PACKING = re.compile(
     r"\.(?:csv|txt|tsv|zip|gz|bz2|xz|zst|parquet|feather|arrow|ipc|dat|prn)$",
     re.IGNORECASE,
@@ -206,3 +208,14 @@ def _candidates(parts: list[str]) -> list[str]:
     if len(plain) == 2 and plain[1] in _QUOTES:
         return ["".join(plain)]
     return list(dict.fromkeys(plain))
+
+
+def is_symbol(text: str) -> bool:
+    """Whether `text` can name an instrument: one word, no path, some letter or digit."""
+    return (
+        _SYMBOL.fullmatch(text) is not None
+        and text.lower() not in _NO_SYMBOL
+        and ".." not in text
+        and "//" not in text
+        and any(char.isalnum() for char in text)
+    )

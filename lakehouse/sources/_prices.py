@@ -13,6 +13,7 @@ from lakehouse.sources._cells import Floats
 
 _MAJORS: Final = frozenset(["USD", "EUR", "GBP", "CHF", "AUD", "NZD", "CAD"])
 _DUST: Final = 1e-6
+_FIXED_POINT: Final = 1e9  # whole numbers from here on are prices in billionths
 
 
 def price_scale(place: str, prices: list[Floats], symbol: str | None) -> float:
@@ -34,13 +35,17 @@ def price_scale(place: str, prices: list[Floats], symbol: str | None) -> float:
     """
     flat = np.concatenate(prices)
     flat = flat[~np.isnan(flat)]
-    if not flat.size or symbol is None:
+    if not flat.size:
         return 1.0
     distance = np.abs(flat - np.rint(flat))
     is_whole = distance <= _DUST * np.maximum(np.abs(flat) / 1e5, 1.0)
     if is_whole.mean() < 0.99:
         return 1.0
     middle = float(np.median(flat))
+    if middle >= _FIXED_POINT:
+        raise _looks_scaled(place, flat, "1000000000")
+    if symbol is None:
+        return 1.0
     if (known := _class_range(symbol)) is not None:
         low, high, scale = known
         if low <= middle <= high:
@@ -49,11 +54,15 @@ def price_scale(place: str, prices: list[Floats], symbol: str | None) -> float:
             return scale
     has_dust = bool((distance[is_whole] > 0).any())
     if known is not None or has_dust:
-        raise SourceError(
-            f"{place}: prices of {symbol} look like scaled integers ({flat[0]!r}); "
-            "pass --columns scale=100000 or the like (scale=1 leaves them)"
-        )
+        raise _looks_scaled(f"{place}: prices of {symbol}", flat, "100000")
     return 1.0
+
+
+def _looks_scaled(what: str, prices: Floats, scale: str) -> SourceError:
+    return SourceError(
+        f"{what}: look like scaled integers ({prices[0]:.15g}); pass --columns "
+        f"scale={scale} or the like (scale=1 leaves them)"
+    )
 
 
 def rescale(values: Floats, scale: float) -> Floats:

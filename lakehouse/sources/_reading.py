@@ -5,7 +5,6 @@ in that order. Rows are not judged here (prices against each other, times agains
 clock): that is `lakehouse.intake`'s.
 """
 
-import re
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -17,11 +16,11 @@ import pyarrow.compute as pc
 from lakehouse.errors import SourceError
 from lakehouse.schema._spec import ASSET_CLASSES
 from lakehouse.sources._base import BAR_SCHEMA, InstrumentInfo
-from lakehouse.sources._cells import Numbers, decimal_mark, to_numbers
+from lakehouse.sources._cells import Numbers, decimal_mark, python_cells, to_numbers
 from lakehouse.sources._delimited import SURPLUS
-from lakehouse.sources._names import as_timeframe, read_name
+from lakehouse.sources._names import as_timeframe, is_symbol, read_name
 from lakehouse.sources._prices import price_scale, rescale
-from lakehouse.sources._stamps import parse_stamps
+from lakehouse.sources._stamps import Stamps, parse_stamps
 from lakehouse.sources._timing import (
     BarTimes,
     decide_timeframe,
@@ -31,7 +30,7 @@ from lakehouse.sources._timing import (
 from lakehouse.sources._zones import Mask, Micros
 from lakehouse.sources.dialects._base import PRICES, Options, Plan, Sheet
 
-_SYMBOL: Final = r"^[A-Za-z0-9^$#.][A-Za-z0-9^$#._/:=&+!-]{0,63}$"
+_ENOUGH: Final = 5  # rows without one readable time are no bars
 _NO_SYMBOL: Final = ("", "nan", "none", "null", "n/a")
 
 
@@ -99,9 +98,7 @@ def read_sheet(
     place = sheet.place
     columns = {field: sheet.table.column(i) for field, i in plan.columns.items()}
     symbols = _symbols(columns.get("symbol"), symbol, sheet.table.num_rows)
-    stamps = parse_stamps(
-        place, columns["ts"], clock=columns.get("time"), order=options.dates
-    )
+    stamps = _read_times(sheet, plan, options)
     timeframe, said = decide_timeframe(
         place,
         measure_spacing(stamps, symbols.groups),
@@ -142,6 +139,21 @@ def read_sheet(
         )
         + (scaled if plan.dialect != "lean" else ()),
     )
+
+
+def _read_times(sheet: Sheet, plan: Plan, options: Options) -> Stamps:
+    column = sheet.table.column(plan.columns["ts"])
+    clock = sheet.table.column(plan.columns["time"]) if "time" in plan.columns else None
+    name = sheet.columns[plan.columns["ts"]]
+    place = f"{sheet.place}: column {name[:40]!r}"
+    stamps = parse_stamps(place, column, clock=clock, order=options.dates)
+    if len(stamps.wall) >= _ENOUGH and not stamps.is_valid.any():
+        shown = _stamp_cells(sheet, plan, np.arange(1))[0]
+        raise SourceError(
+            f"{place}: no time can be read, e.g. {shown}; pass --columns ts=COLUMN, or "
+            "write times as 2024-01-31T16:00:00Z"
+        )
+    return stamps
 
 
 def _select(sheet: Sheet, plan: Plan, options: Options) -> tuple[Sheet, list[str]]:
@@ -202,8 +214,7 @@ def _symbols(column: Any, symbol: str | None, n_rows: int) -> _Symbols:
     codes = np.array(pc.fill_null(encoded.indices, -1), dtype=np.int64)
     names = [str(name) for name in encoded.dictionary.to_pylist()]
     is_bad = np.array(
-        [name.lower() in _NO_SYMBOL or not re.match(_SYMBOL, name) for name in names]
-        + [True],  # the code -1 of a null
+        [not is_symbol(name) for name in names] + [True],  # the code -1 of a null
         dtype=np.bool_,
     )
     good = tuple(name for name, bad in zip(names, is_bad, strict=False) if not bad)
@@ -337,7 +348,7 @@ def _problems(
 def _stamp_cells(sheet: Sheet, plan: Plan, rows: npt.NDArray[np.int64]) -> list[str]:
     at = pa.array(rows)
     parts = [
-        sheet.table.column(plan.columns[field]).take(at).to_pylist()
+        python_cells(sheet.table.column(plan.columns[field]).take(at))
         for field in ("ts", "time")
         if field in plan.columns
     ]

@@ -96,7 +96,7 @@ def page_times(
         is_clock | (stamps.is_valid & (stamps.wall % DAY != 0)) | stamps.is_stated
     )
     notes += _unwrap_year(stamps)
-    utc, is_valid, problems = _place(place, stamps, is_timed, zone)
+    utc, is_valid, problems = _place(place, stamps, is_timed, stamps.zone or zone)
     return ReleaseTimes(utc, is_timed, is_valid, problems, tuple(notes))
 
 

@@ -5,6 +5,7 @@ an unstated one belongs to is decided by whoever knows the file.
 """
 
 import re
+import zoneinfo
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -14,15 +15,27 @@ import pyarrow.compute as pc
 
 from lakehouse.errors import SourceError
 from lakehouse.sources._cells import is_text
-from lakehouse.sources._zones import DAY, HOUR, MINUTE, Mask, Micros
+from lakehouse.sources._zones import (
+    DAY,
+    HOUR,
+    MINUTE,
+    Mask,
+    Micros,
+    Zone,
+    parse_zone,
+)
 
 DateOrder = Literal["dmy", "mdy"]
 Kind = Literal["stated", "stamp", "date", "clock"]
 
 SECOND: Final = 1_000_000  # microseconds
+_FIRST_YEAR, _END_YEAR = 1700, 9999  # Python's datetime ends with the latter
+_EARLIEST: Final = int(np.datetime64("1700-01-01", "us").astype(np.int64))
+_LATEST: Final = int(np.datetime64("9999-01-01", "us").astype(np.int64))
 _CLOCK = (
-    r"(?:(?:[T,]\s*|\s+|:)(?P<h>\d{1,2}):(?P<mi>\d{2})(?::(?P<s>\d{2})(?:[.,](?P<f>\d{1,9}))?)?"
-    r"\s*(?P<ap>[AaPp][Mm])?)?"
+    r"(?:(?:[T,]\s*|\s+|:)(?P<h>\d{1,2})"
+    r"(?::(?P<mi>\d{2})(?::(?P<s>\d{2})(?:[.,](?P<f>\d{1,9}))?)?)?"
+    r"(?:[\s\-]*(?P<ap>[AaPp][Mm]))?)?"
 )
 _OFFSET = r"\s*(?P<z>Z|z|UTC|utc|GMT|gmt|(?:GMT|UTC)?[+-]\d{2}(?::?\d{2})?)?\s*$"
 _SHAPES: Final = {
@@ -30,18 +43,19 @@ _SHAPES: Final = {
     + _CLOCK
     + _OFFSET,
     "compact": r"^\s*(?P<y>(?:19|20)\d{2})(?P<mo>[01]\d)(?P<d>[0-3]\d)"
-    r"(?:[T ]?(?P<h>\d{2}):?(?P<mi>\d{2})(?::?(?P<s>\d{2})(?:\.(?P<f>\d{1,9}))?)?)?(?P<ap>)"
+    r"(?:[T ]? ?(?P<h>\d{2}):?(?P<mi>\d{2})(?::?(?P<s>\d{2})(?:\.(?P<f>\d{1,9}))?)?)?(?P<ap>)"
     + _OFFSET,
-    "numeric": r"^\s*(?P<a>\d{1,2})(?P<mark>[-./])(?P<b>\d{1,2})[-./](?P<y>\d{4})"
+    "numeric": r"^\s*(?P<a>\d{1,2})(?P<mark>[-./])(?P<b>\d{1,2})[-./](?P<y>\d{4}|\d{2})"
     + _CLOCK
     + _OFFSET,
-    "day_month": r"^\s*(?P<d>\d{1,2})[-\s](?P<name>[A-Za-z]{3,9})[-,\s]+(?P<y>\d{4})"
+    "day_month": r"^\s*(?P<d>\d{1,2})[-\s](?P<name>[A-Za-z]{3,9})[-,\s]+(?P<y>\d{4}|\d{2})"
     + _CLOCK
     + _OFFSET,
     "month_day": r"^\s*(?P<name>[A-Za-z]{3,9})\.?\s+(?P<d>\d{1,2}),?\s+(?P<y>\d{4})"
     + _CLOCK
     + _OFFSET,
 }
+_ZONE_NAME: Final = r"\s*\[?(?P<zone>[A-Za-z]+(?:/[A-Za-z][A-Za-z_+\-0-9]*)+)\]?\s*$"
 _EPOCH: Final = (
     r"^\s*\d{9,19}(\.\d+)?([eE]\+?\d{1,2})?\s*$|^\s*\d\.\d+[eE]\+?\d{1,2}\s*$"
 )
@@ -79,12 +93,16 @@ class Stamps:
         Rows that state an offset or are epochs, hence UTC.
     is_valid : ndarray of shape (n_rows,), bool
         Rows that hold a time.
+    zone : Zone or None
+        Zone that the cells name, as `20240102 09:30:00 US/Eastern` does; it holds for
+        rows that state no offset.
     """
 
     wall: Micros
     offset: Micros
     is_stated: Mask
     is_valid: Mask
+    zone: Zone | None = None
 
     @classmethod
     def blank(cls, n_rows: int) -> "Stamps":
@@ -188,7 +206,9 @@ def _typed_stamps(place: str, column: Any) -> Stamps:
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         zone = getattr(kind, "tz", None)
         micros = pc.cast(column, pa.timestamp("us", tz=zone), safe=False)
-        stamps.wall = np.array(pc.fill_null(micros.cast(pa.int64()), 0), dtype=np.int64)
+        wall = np.array(pc.fill_null(micros.cast(pa.int64()), 0), dtype=np.int64)
+        stamps.is_valid &= (wall >= _EARLIEST) & (wall < _LATEST)
+        stamps.wall = np.where(stamps.is_valid, wall, 0)
         stamps.is_stated[:] = zone is not None
         return stamps
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
@@ -199,8 +219,9 @@ def _typed_stamps(place: str, column: Any) -> Stamps:
 
 
 def _text_stamps(place: str, text: Any, order: DateOrder | None) -> Stamps:
-    text = pc.cast(text, pa.string())
+    text, zone = _split_zone(pc.cast(text, pa.string()))
     stamps = Stamps.blank(len(text))
+    stamps.zone = zone
     left = np.flatnonzero(~np.array(pc.is_null(text), dtype=np.bool_))
     for shape in _likely_order(text):
         if not left.size:
@@ -212,6 +233,18 @@ def _text_stamps(place: str, text: Any, order: DateOrder | None) -> Stamps:
             _fill_shape(stamps, cells, left, place=place, shape=shape, order=order)
         left = left[~stamps.is_valid[left]]
     return stamps
+
+
+def _split_zone(text: Any) -> tuple[Any, Zone | None]:
+    sample = text.slice(0, _PROBE).to_pylist()
+    if not any(re.search(_ZONE_NAME, (cell or "")[-60:]) for cell in sample):
+        return text, None
+    parts = pc.extract_regex(text, r"^(?P<stamp>.*?)" + _ZONE_NAME)
+    names = pc.unique(pc.struct_field(parts, "zone").drop_null()).to_pylist()
+    if len(names) != 1 or names[0] not in zoneinfo.available_timezones():
+        return text, None
+    bare = pc.if_else(pc.is_valid(parts), pc.struct_field(parts, "stamp"), text)
+    return bare, parse_zone(names[0])
 
 
 def _likely_order(text: Any) -> list[str]:
@@ -263,11 +296,13 @@ def _fill_shape(
 ) -> None:
     parts = pc.extract_regex(cells, _SHAPES[shape])
     hit = np.array(pc.is_valid(parts), dtype=np.bool_)
+    if shape == "numeric" and order is None:
+        hit, order = _settle_order(place, parts, hit, len(stamps.wall))
     if not hit.any():
         return
     parts = parts.filter(pa.array(hit))
     target = rows[hit]
-    month, day = _month_and_day(place, parts, shape, order)
+    month, day = _month_and_day(parts, shape, order)
     wall, valid = _compose(parts, month, day)
     offset, is_stated = _offsets(pc.struct_field(parts, "z"))
     stamps.wall[target] = wall
@@ -277,15 +312,13 @@ def _fill_shape(
 
 
 def _month_and_day(
-    place: str, parts: Any, shape: str, order: DateOrder | None
+    parts: Any, shape: str, order: DateOrder | None
 ) -> tuple[Micros, Micros]:
     if shape in {"iso", "compact"}:
         return _whole(parts, "mo"), _whole(parts, "d")
     if shape == "numeric":
         first, second = _whole(parts, "a"), _whole(parts, "b")
-        has_dots = pc.all(pc.equal(pc.struct_field(parts, "mark"), ".")).as_py()
-        known = order or ("dmy" if has_dots else _date_order(place, first, second))
-        return (second, first) if known == "dmy" else (first, second)
+        return (second, first) if order == "dmy" else (first, second)
     short = pc.utf8_lower(pc.utf8_slice_codeunits(pc.struct_field(parts, "name"), 0, 3))
     month = pc.index_in(short, value_set=pa.array(_MONTHS))
     return (
@@ -294,31 +327,63 @@ def _month_and_day(
     )
 
 
-def _date_order(place: str, first: Micros, second: Micros) -> DateOrder:
+def _settle_order(
+    place: str, parts: Any, hit: Mask, n_rows: int
+) -> tuple[Mask, DateOrder | None]:
+    """Find the order of `03/04/2020` dates, and which of them it holds for.
+
+    A few odd cells among other times never refuse a file: they stay unread.
+    """
+    short = pc.equal(pc.utf8_length(pc.struct_field(parts, "y")), 2)
+    is_short = np.array(pc.fill_null(short, fill_value=False), dtype=np.bool_) & hit
+    is_odd = is_short.sum() * 2 <= hit.sum()
+    kept = hit & ~is_short if is_odd else hit
+    found = parts.filter(pa.array(kept))
+    if not len(found):
+        return kept, None
+    try:
+        if not is_odd:
+            raise _unclear_order(place, found[0].as_py())
+        return kept, _date_order(place, found)
+    except SourceError:
+        if kept.sum() * 2 > n_rows:
+            raise
+        return np.zeros_like(hit), None
+
+
+def _unclear_order(place: str, date: dict[str, str]) -> SourceError:
+    # A two-digit year may even come first: never guessed.
+    shown = date["mark"].join((date["a"], date["b"], date["y"]))
+    return SourceError(
+        f"{place}: {shown} may be day first or month first; "
+        "pass --columns dates=dmy or dates=mdy"
+    )
+
+
+def _date_order(place: str, found: Any) -> DateOrder:
+    if pc.all(pc.equal(pc.struct_field(found, "mark"), ".")).as_py():
+        return "dmy"
+    first, second = _whole(found, "a"), _whole(found, "b")
     n_day_first, n_month_first = int((first > 12).sum()), int((second > 12).sum())
     if n_day_first > n_month_first:
         return "dmy"
     if n_month_first > n_day_first:
         return "mdy"
-    if len(first) and bool((first == second).all()):
+    if bool((first == second).all()):
         return "dmy"
-    raise SourceError(
-        f"{place}: {first[0]:02d}/{second[0]:02d} may be day first or month first; "
-        "pass --columns dates=dmy or dates=mdy"
-    )
+    raise _unclear_order(place, found[0].as_py())
 
 
 def _compose(parts: Any, month: Micros, day: Micros) -> tuple[Micros, Mask]:
-    year, hour = _whole(parts, "y"), _whole(parts, "h")
+    year, hour = _years(parts), _whole(parts, "h")
     minute, second = _whole(parts, "mi"), _whole(parts, "s")
     half = pc.utf8_lower(pc.struct_field(parts, "ap"))
     is_pm = np.array(pc.equal(half, "pm"), dtype=np.bool_)
     is_am = np.array(pc.equal(half, "am"), dtype=np.bool_)
     is_twelve_hour = is_pm | is_am
     valid = (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)
-    valid &= (
-        (hour < 24) & (minute < 60) & (second < 60) & (year >= 1900) & (year < 2200)
-    )
+    valid &= (hour < 24) & (minute < 60) & (second < 60)
+    valid &= (year >= _FIRST_YEAR) & (year < _END_YEAR)
     valid &= ~is_twelve_hour | ((hour >= 1) & (hour <= 12))
     hour = np.where(is_twelve_hour, hour % 12 + 12 * is_pm, hour)
     months = (np.where(valid, year, 1970) - 1970) * 12 + np.where(valid, month, 1) - 1
@@ -331,6 +396,15 @@ def _compose(parts: Any, month: Micros, day: Micros) -> tuple[Micros, Mask]:
     wall = date.astype(np.int64) * DAY + hour * HOUR + minute * MINUTE
     wall += second * SECOND + np.array(pc.cast(fraction, pa.int64()), dtype=np.int64)
     return wall, valid
+
+
+def _years(parts: Any) -> Micros:
+    # Two digits as POSIX reads them: 69 to 99 are 19xx.
+    year = _whole(parts, "y")
+    is_short = np.array(
+        pc.equal(pc.utf8_length(pc.struct_field(parts, "y")), 2), dtype=np.bool_
+    )
+    return np.where(is_short, year + np.where(year < 69, 2000, 1900), year)
 
 
 def _whole(parts: Any, name: str) -> Micros:

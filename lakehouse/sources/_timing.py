@@ -26,6 +26,7 @@ from lakehouse.sources._zones import (
 
 _TAKEN: Final = ("1h", "1d")
 _SAMPLE: Final = 200_000  # rows
+_FORTNIGHT: Final = 14  # bars that show on which weekdays a market opens
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +242,7 @@ def place_bars(
         if asked is not None and stamps.is_valid.any():
             notes.append("times state their own zone; --timezone is not used")
         return BarTimes(utc, stamps.is_valid, problems, tuple(notes))
-    zone = asked or known
+    zone = stamps.zone or asked or known
     if zone is None:
         if is_local.sum() * 2 > stamps.is_valid.sum():
             raise SourceError(
@@ -254,8 +255,9 @@ def place_bars(
     utc = np.where(is_local, local.utc, utc)
     problems[local.is_gap] = f"never happened in {zone.name}: clocks skip it"
     problems[local.is_fold] = f"happened twice in {zone.name}, and only one row has it"
-    if asked is None:
-        notes.append(f"times are {zone.name}")
+    if zone != asked:
+        unused = "; --timezone is not used" if asked else ""
+        notes.append(f"times are {zone.name}{unused}")
     is_valid = stamps.is_valid & ~local.is_gap & ~local.is_fold
     return BarTimes(utc, is_valid, problems, tuple(notes))
 
@@ -263,14 +265,14 @@ def place_bars(
 def _place_days(
     place: str, stamps: Stamps, *, asked: Zone | None, known: Zone | None
 ) -> BarTimes:
-    wall, valid = stamps.wall.copy(), stamps.is_valid
+    wall, note = _session_clock(stamps, asked)
+    notes = [note] if note else []
+    valid = stamps.is_valid
     problems = np.full(len(wall), "", dtype=np.object_)
-    if asked is not None and (shifted := valid & stamps.is_stated).any():
-        wall[shifted] = from_utc((wall - stamps.offset)[shifted], asked)
     of_day = wall % DAY
     is_off = valid & (of_day != 0)
     if not is_off.sum() * 2 > valid.sum():
-        return BarTimes(wall, valid, problems)
+        return BarTimes(wall, valid, problems, tuple(notes))
     values, counts = np.unique(of_day[is_off], return_counts=True)
     modal = int(values[counts.argmax()])
     clock = f"{modal // HOUR:02d}:{modal % HOUR // MINUTE:02d}"
@@ -280,6 +282,44 @@ def _place_days(
             f"{place}: daily bars stamped {clock} UTC; pass the market's --timezone, so "
             "that their session date is known"
         )
-    wall = np.where(of_day == modal, wall - of_day, wall)
-    note = f"daily bars stamped {clock} are dated by that day"
-    return BarTimes(wall, valid, problems, (note,))
+    is_daily = valid & (np.abs(of_day - modal) <= HOUR)  # the clocks may change
+    wall = np.where(is_daily, wall - of_day, wall)
+    ahead, said = _session_date(place, wall[is_daily] // DAY, modal, clock)
+    wall = np.where(is_daily, wall + ahead * DAY, wall)
+    return BarTimes(wall, valid, problems, (*notes, said))
+
+
+def _session_clock(stamps: Stamps, asked: Zone | None) -> tuple[Micros, str | None]:
+    # Midnights of the stamps' own clock are dates: no zone moves them to the day before.
+    wall = stamps.wall.copy()
+    shifted = stamps.is_valid & stamps.is_stated
+    if asked is None or not shifted.any():
+        return wall, None
+    there = from_utc((wall - stamps.offset)[shifted], asked)
+    n_own = int((wall[shifted] % DAY == 0).sum())
+    n_there = int((there % DAY == 0).sum())
+    if n_own > n_there and n_own * 2 > len(there):
+        return wall, "bars carry dates; --timezone is not used"
+    wall[shifted] = there
+    return wall, None
+
+
+def _session_date(place: str, days: Micros, modal: int, clock: str) -> tuple[int, str]:
+    """Return how many days after its stamp a daily bar's session is, and say it.
+
+    Notes
+    -----
+    Point in time: a bar that opens in the evening belongs to the next day; dated by its
+    stamp it would count as known before it is.
+    """
+    weekday = (days + 3) % 7  # Monday is 0; the epoch was a Thursday
+    n_fridays, n_saturdays, n_sundays = ((weekday == day).sum() for day in (4, 5, 6))
+    spans_two = HOUR <= modal < 23 * HOUR and len(days) >= _FORTNIGHT
+    if spans_two and n_saturdays * 10 > len(days):
+        raise SourceError(
+            f"{place}: daily bars stamped {clock} on every day of the week span two "
+            "dates; pass the --timezone in which they begin at 00:00"
+        )
+    if modal >= DAY // 2 and n_sundays > 2 * n_fridays:
+        return 1, f"daily bars stamped {clock} from Sunday on are dated by the next day"
+    return 0, f"daily bars stamped {clock} are dated by that day"

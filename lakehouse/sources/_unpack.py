@@ -17,11 +17,22 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
+import pyarrow as pa
+
 from lakehouse.errors import SourceError
 
 MAX_BYTES: Final = 4 * 1024**3  # bytes of one unpacked member
+MAX_RATIO: Final = 250  # unpacked to packed, of anything above `_SMALL`
+_SMALL: Final = 64 * 1024**2  # bytes
 _CHUNK: Final = 16 * 1024**2  # bytes
+
+
+def _open_zstandard(data: io.BytesIO) -> Any:
+    return pa.CompressedInputStream(pa.PythonFile(data, mode="r"), "zstd")
+
+
 _STREAMS: Final[tuple[tuple[bytes, Callable[[io.BytesIO], Any]], ...]] = (
+    (b"\x28\xb5\x2f\xfd", _open_zstandard),
     (b"\x1f\x8b", gzip.open),
     (b"BZh", bz2.open),
     (b"\xfd7zXZ\x00", lzma.open),
@@ -112,7 +123,7 @@ def _decompress(place: str, data: bytes) -> bytes:
     for magic, open_stream in _STREAMS:
         if data.startswith(magic):
             with open_stream(io.BytesIO(data)) as stream:
-                return _read_limited(place, stream)
+                return _read_limited(place, stream, len(data))
     return data
 
 
@@ -130,22 +141,29 @@ def _unzip(place: str, data: bytes) -> list[Member]:
         if any(info.filename == "[Content_Types].xml" for info in names):
             raise SourceError(f"{place}: an Office document; export its sheet as CSV")
         members = []
+        size = 0
         for info in names:
             with archive.open(info) as stream:
-                plain = _decompress(place, _read_limited(place, stream))
-            members.append(Member(info.filename, plain))
+                packed = _read_limited(place, stream, len(data), size=size)
+            size += len(packed)
+            members.append(Member(info.filename, _decompress(place, packed)))
         return members
 
 
-def _read_limited(place: str, stream: Any) -> bytes:
-    parts = []
-    size = 0
+def _read_limited(place: str, stream: Any, n_packed: int, *, size: int = 0) -> bytes:
+    # `size` bytes came out of the same `n_packed` bytes before.
+    plain = io.BytesIO()
     while chunk := stream.read(_CHUNK):
         size += len(chunk)
         if size > MAX_BYTES:
             raise SourceError(f"{place}: unpacks to more than {MAX_BYTES} bytes")
-        parts.append(chunk)
-    return b"".join(parts)
+        if size > max(_SMALL, MAX_RATIO * n_packed):
+            raise SourceError(
+                f"{place}: unpacks to more than {MAX_RATIO} times its size; unpack it "
+                "first if that is right"
+            )
+        plain.write(chunk)
+    return plain.getvalue()
 
 
 def decode(place: str, data: bytes) -> tuple[str, str]:
@@ -157,6 +175,11 @@ def decode(place: str, data: bytes) -> tuple[str, str]:
         If the bytes are not text.
     """
     text, encoding = _decode(data)
+    start = text[:200].lstrip().lower()
+    if start.startswith(("{", "[")):
+        raise SourceError(f"{place}: JSON is not read; write it as CSV or Parquet")
+    if start.startswith(("<!doctype", "<html", "<?xml")):
+        raise SourceError(f"{place}: a web page or XML; save the data as CSV")
     sample = text[:100_000]
     n_controls = sum(
         1

@@ -30,7 +30,7 @@ from lakehouse.sources.dialects import (
 from lakehouse.sources.dialects._base import Options, Plan, Sheet
 
 READER_VERSION: Final = (
-    1  # part of every window: raise it when rows would read otherwise
+    2  # part of every window: raise it when rows would read otherwise
 )
 _KEPT_BYTES: Final = 1024**3  # bytes of rows held between checking and handing out
 _PLANS: Final = {
@@ -117,20 +117,34 @@ def find_files(path_glob: str | Path) -> list[Path]:
     pattern = str(Path(path_glob).expanduser())
     if "\0" in pattern:
         raise SourceError(f"--path: {pattern!r} is no path")
+    _check_name(pattern)
     path = Path(pattern)
-    if path.is_dir():
-        raise SourceError(f"{path}: a directory; pass a glob, e.g. {path}/*.csv")
-    if path.exists():
-        return [path]
     anchor = Path(path.anchor) if path.anchor else Path()
     try:
+        if path.is_dir():
+            raise SourceError(f"{path}: a directory; pass a glob, e.g. {path}/*.csv")
+        if path.exists():
+            return [path]
         found = sorted(anchor.glob(str(path.relative_to(anchor))))
+    except OSError as error:
+        raise SourceError(f"--path: {pattern[:80]}: {error.strerror}") from error
     except (ValueError, NotImplementedError, IndexError) as error:
         raise SourceError(f"{pattern}: no valid pattern: {error}") from error
     files = [match for match in found if not match.is_dir()]
     if not files:
         raise SourceError(f"{pattern}: no such file, and no file matches the pattern")
+    for file in files:
+        _check_name(str(file))
     return files
+
+
+def _check_name(name: str) -> None:
+    # Sources and runs are recorded under it, as text.
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        shown = name.encode("utf-8", "backslashreplace").decode()
+        raise SourceError(f"--path: {shown}: not UTF-8; rename the file") from error
 
 
 @dataclass(slots=True)
@@ -299,7 +313,9 @@ def _read_input(item: _Input, options: Options) -> RawBars:
             first = sum(part.bars.num_rows for part in readings) + 1
             last = first + reading.bars.num_rows - 1
             notes.append(f"rows {first} to {last} are {sheet.name}")
-        if symbol is not None and (note := _symbol_note(symbol, hint, options)):
+        if symbol is not None and sheet.grid and sheet.grid.symbol == symbol:
+            notes.append(f"symbol {symbol} by the header")
+        elif symbol is not None and (note := _symbol_note(symbol, hint, options)):
             notes.append(note)
         readings.append(reading)
     return _merge(item.path, item.sha256, readings, notes)

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from lakehouse.errors import InputError, SourceError
 from lakehouse.sources._delimited import Grid
+from lakehouse.sources._names import is_symbol
 from lakehouse.sources._stamps import DateOrder
 from lakehouse.sources._zones import Zone, parse_zone
 
@@ -102,7 +103,11 @@ class Options:
 
 def _parse_symbols(symbols: Any) -> tuple[str, ...]:
     names = symbols.split(",") if isinstance(symbols, str) else list(symbols or ())
-    return tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
+    asked = tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
+    for name in asked:
+        if not is_symbol(name):
+            raise InputError(f"--symbols: {name[:60]!r} is no symbol, e.g. BTC/USDT")
+    return asked
 
 
 def _parse_columns(columns: Any) -> dict[str, str]:
@@ -206,9 +211,8 @@ class Sheet:
             return f"{self.kind} with {len(self.columns)} columns ({shown})"
         first = self.table.slice(0, 1).to_pylist()[0].values()
         row = self.grid.delimiter.join("" if cell is None else cell for cell in first)
-        header = (
-            f"header {', '.join(self.columns[:12])}" if self.has_header else "no header"
-        )
+        names = ", ".join(name[:40] for name in self.columns[:12])
+        header = f"header {names}" if self.has_header else "no header"
         return (
             f"{self.grid.delimiter_name}-separated, {len(self.columns)} columns, "
             f"{header}, first row {row[:100]!r}"

@@ -25,7 +25,7 @@ _NAMES: Final = {
         |unix time|unixtime|unixtimestamp|epoch|epoch ms|timestamp ms|ts ms|time ms
         |local time|date|dtyyyymmdd|day|trade date|tradedate|session|begin|start
         |start time|period start|bar time|bar start|t|dt|index level 0|index
-        |time period start|candle begin time|kline open time""",
+        |time period start|candle begin time|kline open time|window start|ts event|dates""",
     "open": "open|o|price open|first|open price|openprice|opening price|1 open|bidopen|bid open|px open|otw",
     "high": "high|h|price high|max|high price|highprice|highest|highest price|2 high|bidhigh|bid high|px high|hi",
     "low": "low|l|price low|min|low price|lowprice|lowest|lowest price|3 low|bidlow|bid low|px low|lo",
@@ -63,7 +63,14 @@ def plan(sheet: Sheet, options: Options) -> Plan:
     _place_prices(sheet, columns, notes)
     _place_volume(sheet, columns, notes)
     zone = UTC_ZONE if _says_utc(sheet.columns[columns["ts"]]) else None
-    return Plan("generic", columns, zone=zone, scale=options.scale, notes=tuple(notes))
+    return Plan(
+        "generic",
+        columns,
+        zone=zone,
+        scale=options.scale,
+        symbol=sheet.grid.symbol if sheet.grid else None,
+        notes=tuple(notes),
+    )
 
 
 def normalise(name: str) -> str:
@@ -84,11 +91,11 @@ def _stated(sheet: Sheet, field: str, name: str) -> int:
     ]
     if len(matches) == 1 and normalise(name):
         return matches[0]
-    if name.isdigit() and 1 <= int(name) <= len(columns):
+    if re.fullmatch("[0-9]{1,6}", name) and 1 <= int(name) <= len(columns):
         return int(name) - 1
     raise SourceError(
         f"{sheet.place}: --columns {field}={name}: no such column; "
-        f"it has {', '.join(columns[:20])}"
+        f"it has {', '.join(column[:40] for column in columns[:20])}"
     )
 
 
