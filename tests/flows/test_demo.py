@@ -41,7 +41,8 @@ def test_a_crew_is_stopped_with_its_children(tmp_path: Path):
             if "sleep" in " ".join(one.cmdline())
         ]
         assert len(pair) == 2
-    assert not any(one.is_running() and one.status() != "zombie" for one in pair)
+    _, alive = psutil.wait_procs(pair, timeout=10)
+    assert [one for one in alive if one.status() != "zombie"] == []
 
 
 def test_a_process_that_fails_is_said_with_its_last_line(tmp_path: Path):

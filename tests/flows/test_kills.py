@@ -88,11 +88,11 @@ def test_killed_forecasts_lose_and_repeat_nothing(place: Place, n_kills: int):
 def test_a_control_without_the_transaction_fails_the_same_check(
     place: Place, tmp_path: Path
 ):
-    n_files = 30
+    n_files = 12
     pattern = write_units(tmp_path, n_files)
     words = ["control", pattern, place.root, str(tmp_path / "notes")]
 
-    run_battery(place, words, n_kills=8, seed=5, longest_s=0.6)
+    run_battery(place, words, n_kills=8, seed=5, longest_s=1.6)
 
     rows = Lake.open(place.root, clock=Clock()).read("ohlcv", columns=["symbol", "ts"])
     n_rows, n_keys = key_counts(rows, ["symbol", "ts"])

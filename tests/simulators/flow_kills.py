@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.simulators.places import REPOSITORY, Place, bare_environment
 
-DAWDLE_S = 0.05
+DAWDLE_S = 0.2
 
 
 def run_verb(words: Sequence[str]) -> int:
