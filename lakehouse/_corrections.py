@@ -141,7 +141,10 @@ def supersede_bars(
     if not rows.size:
         return rows
     stored = lake.read("ohlcv", filter=_range_filter(raw, columns, rows))
-    _, place, matched = _stored_pairs(stored, raw, columns, rows)
+    found, place, matched = _stored_pairs(stored, raw, columns, rows)
+    # Another writer of the same values may have been here since the comparison.
+    differs = _differs(columns, rows[place], found, matched)
+    place, matched = place[differs], matched[differs]
     details = [_describe(raw, columns, int(rows[position])) for position in place]
     old = stored.take(pa.array(matched)).to_pylist()
     quarantine(
@@ -150,7 +153,7 @@ def supersede_bars(
         window=f"ingest/superseded/{raw.timeframe}/{raw.window}",
         run_id=run_id,
     )
-    return rows
+    return rows[np.sort(place)]
 
 
 def _describe(raw: RawBars, columns: BarColumns, row: int) -> str:
@@ -164,13 +167,18 @@ def _describe(raw: RawBars, columns: BarColumns, row: int) -> str:
 def _without_outdated(
     lake: Lake, raw: RawBars, columns: BarColumns, rows: IntArray
 ) -> IntArray:
-    """Leave out rows whose values this same file wrote and a later input replaced."""
+    """Leave out rows whose values this same file wrote and a later input replaced.
+
+    The same content under another name is the same file: the digest that ends its
+    source decides.
+    """
     if not rows.size or lake.version("quarantine") is None:
         return rows
+    digest = raw.source[raw.source.rfind("@") :]
     kept = lake.read(
         "quarantine",
         columns=["row"],
-        filter=(pc.field("source") == raw.source)
+        filter=pc.ends_with(pc.field("source"), digest)
         & (pc.field("reason") == "superseded")
         & (pc.field("table_name") == "ohlcv"),
     )

@@ -17,8 +17,15 @@ from lakehouse.errors import SourceError
 from lakehouse.sources._stamps import DateOrder, Stamps, parse_stamps
 from lakehouse.sources._zones import DAY, Mask, Micros, Zone, to_utc
 
-_CLOCK = re.compile(r"\d{1,2}:\d{2}")
+_CLOCK = re.compile(r"\d{1,2}:\d{2}|^\d{1,2}\s*[AaPp]\.?[Mm]")
+_BARE_CLOCK = re.compile(r"(\d{1,2})(?:[.hH]\s?)?([0-5]\d)")  # 0830, 8.30, 8h30
+# Cells with digits that are no clock: `Day 2`, `26th-31st`, `1 Apr`.
+_NO_CLOCK = re.compile(
+    r"day\s*\d+|\d{1,2}(?:st|nd|rd|th)\b.*|.*(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|q[1-4]).*",
+    re.IGNORECASE,
+)
 _NO_YEAR = re.compile(r"(?:[A-Za-z]{3,9},?\s+)?([A-Za-z]{3,9})\.?\s+(\d{1,2})")
+_ENOUGH: Final = 5  # rows without one readable time are no calendar
 _WEEK: Final = 7  # days of January that may end a yearly file
 
 
@@ -84,20 +91,40 @@ def page_times(
     dates, clocks, notes = _fill_down(dates, clocks)
     dates, mended = _mend_dates(dates, combined, year)
     notes += mended
-    is_clock = np.array(
-        [bool(_CLOCK.search(cell or "")) for cell in clocks], dtype=np.bool_
-    )
+    clocks = [_spell_clock(cell) for cell in clocks]
+    is_clock = np.array([_is_clock(cell) for cell in clocks], dtype=np.bool_)
     joined = [
         f"{date} {clock}" if date and timed else date
         for date, clock, timed in zip(dates, clocks, is_clock, strict=True)
     ]
     stamps = parse_stamps(place, pa.array(joined, type=pa.string()), order=order)
+    if len(joined) >= _ENOUGH and not stamps.is_valid.any():
+        raise SourceError(
+            f"{place}: no time can be read, e.g. {joined[0] or ''!r:.60}; write dates as "
+            "2024-01-31 and times as 14:30"
+        )
     is_timed = (
         is_clock | (stamps.is_valid & (stamps.wall % DAY != 0)) | stamps.is_stated
     )
     notes += _unwrap_year(stamps)
     utc, is_valid, problems = _place(place, stamps, is_timed, stamps.zone or zone)
     return ReleaseTimes(utc, is_timed, is_valid, problems, tuple(notes))
+
+
+def _spell_clock(cell: str | None) -> str | None:
+    text = (cell or "").strip()
+    match = _BARE_CLOCK.fullmatch(text)
+    return f"{match[1]}:{match[2]}" if match else cell
+
+
+def _is_clock(cell: str | None) -> bool:
+    # A cell with digits that says no clock time we know is tried as one and refused: as
+    # a date at 00:00 its figures would be known before they are.
+    text = (cell or "").strip()
+    has_digits = any(char.isdigit() for char in text)
+    return bool(_CLOCK.search(text)) or (
+        has_digits and _NO_CLOCK.fullmatch(text) is None
+    )
 
 
 def _fill_down(

@@ -1,8 +1,10 @@
 import json
 import math
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -10,6 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lakehouse import intake
+from lakehouse._corrections import compare_bars, supersede_bars
+from lakehouse._screening import bar_columns
 from lakehouse.clock import Clock
 from lakehouse.errors import InputError, SchemaError
 from lakehouse.intake import take_bars
@@ -192,7 +196,10 @@ def test_an_old_file_read_again_does_not_undo_a_correction(lake):
     assert len(quarantined(lake)) == 1
 
 
-def test_an_old_file_with_more_good_rows_later_does_not_undo_a_correction(tmp_path):
+@pytest.mark.parametrize("source", ["files:a.csv@11111111", "files:z.csv@11111111"])
+def test_an_old_file_with_more_good_rows_later_does_not_undo_a_correction(
+    tmp_path, source
+):
     def at(hours):
         return Lake.open(
             str(tmp_path), clock=Clock(START + timedelta(hours=hours), "demo")
@@ -202,9 +209,24 @@ def test_an_old_file_with_more_good_rows_later_does_not_undo_a_correction(tmp_pa
     new = raw_bars([bar(close=100.5)], source="files:b.csv@3", window="sha256:b")
     take_bars(at(1), old, run_id="r")
     take_bars(at(1), new, run_id="r")
-    report = take_bars(at(2), old, run_id="r")
+    report = take_bars(at(2), replace(old, source=source), run_id="r")
     assert (report.n_written, report.n_corrected) == (1, 0)
     assert stored(at(2))["BTC", START]["close"] == 100.5
+
+
+def test_what_another_writer_has_corrected_meanwhile_is_not_superseded_again(lake):
+    take_bars(lake, raw_bars([bar(), bar(number=1)]), run_id="r")
+    later = raw_bars(
+        [bar(close=100.5), bar(number=1, close=101.5)],
+        source="files:b.csv@3",
+        window="sha256:b",
+    )
+    columns = bar_columns(later.bars)
+    seen = compare_bars(lake, later, columns, np.arange(2)).corrected
+    assert len(seen) == 2
+    take_bars(lake, later, run_id="first")
+    assert not supersede_bars(lake, later, columns, seen, run_id="second").size
+    assert [row["run_id"] for row in quarantined(lake)] == ["first", "first"]
 
 
 def test_a_feed_may_correct_back_and_forth(lake):

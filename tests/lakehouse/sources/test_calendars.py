@@ -236,3 +236,40 @@ def test_a_calendar_in_parquet_with_local_times_takes_the_given_zone(tmp_path):
     pyarrow.parquet.write_table(table, tmp_path / "c.parquet")
     (raw,) = read_releases(tmp_path / "c.parquet", timezone="+08:00")
     assert rows(raw)[0]["ts"] == datetime(2020, 1, 2, 13, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("clock", ["0830", "8.30", "8h30", "8:30", "8:30am"])
+def test_clocks_of_every_spelling_are_read(tmp_path, clock):
+    text = f"date,time,currency,event\n2023-02-03,{clock},USD,Payrolls\n"
+    path = tmp_path / "c.csv"
+    path.write_text(text)
+    (raw,) = read_releases(path, timezone="UTC")
+    (row,) = raw.releases.to_pylist()
+    assert (row["ts"], row["is_timed"]) == (
+        datetime(2023, 2, 3, 8, 30, tzinfo=UTC),
+        True,
+    )
+
+
+def test_the_hour_alone_with_am_or_pm_is_a_clock(tmp_path):
+    text = "date,time,currency,event\n2023-02-03,8pm,USD,Payrolls\n"
+    path = tmp_path / "c.csv"
+    path.write_text(text)
+    (raw,) = read_releases(path, timezone="UTC")
+    assert raw.releases["ts"][0].as_py() == datetime(2023, 2, 3, 20, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("clock", ["8 o'clock", "25:99", "830 GMT+", "in 5 min"])
+def test_a_clock_nobody_can_read_is_no_untimed_release(tmp_path, clock):
+    text = f"date,time,currency,event\n2023-02-03,{clock},USD,Payrolls\n"
+    path = tmp_path / "c.csv"
+    path.write_text(text)
+    (raw,) = read_releases(path, timezone="UTC")
+    assert raw.releases["reason"].to_pylist() == ["ts_unparsable"]
+
+
+def test_a_calendar_without_one_readable_date_is_refused(tmp_path):
+    path = tmp_path / "c.csv"
+    path.write_text("date,time,currency,event\n" + "soon,8:30,USD,Payrolls\n" * 5)
+    with pytest.raises(SourceError, match=r"c\.csv: no time can be read.*'soon 8:30'"):
+        read_releases(path, timezone="UTC")
