@@ -5,6 +5,11 @@ Paths are relative to the lake's root: `artefacts/metadata/…`, `artefacts/targ
 `max_length` bytes within a bounded time, or raises a `DownloadError` or `LengthError`.
 """
 
+import contextlib
+import os
+import socket
+import stat
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,8 +78,7 @@ class LocalFetcher:
 
     def _read(self, path: str, n_bytes: int) -> bytes:
         if not is_remote(self.root):
-            with (Path(self.root.removeprefix("file://")) / path).open("rb") as file:
-                return file.read(n_bytes)
+            return _read_inside(Path(self.root.removeprefix("file://")), path, n_bytes)
         import fsspec  # here, because only object stores pay for it
         from botocore.exceptions import BotoCoreError
 
@@ -86,6 +90,23 @@ class LocalFetcher:
         except BotoCoreError as error:  # raised before a request is made
             raise OSError(str(error)) from error
         return data
+
+
+def _read_inside(root: Path, path: str, n_bytes: int) -> bytes:
+    # The lake's writers are not believed: a link could show any file of this machine,
+    # and a pipe would never end.
+    base = os.path.realpath(root)
+    place = os.path.realpath(f"{base}/{path}")
+    if not place.startswith(f"{base.rstrip('/')}/"):
+        raise OSError("a link that leads out of the lake")
+    descriptor = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    with os.fdopen(descriptor, "rb") as file:
+        kind = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(kind):
+            raise IsADirectoryError(path)
+        if not stat.S_ISREG(kind):
+            raise OSError("not a regular file")
+        return file.read(n_bytes)
 
 
 @dataclass(frozen=True)
@@ -111,11 +132,11 @@ class HttpFetcher:
     timeout_s: float = 10.0
     total_s: float = 30.0
     min_bytes_per_s: int = 50_000
-    _pool: Any = field(
-        default_factory=lambda: urllib3.PoolManager(num_pools=4, retries=False),
-        repr=False,
-        compare=False,
-    )
+    _pool: Any = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self._pool is None:
+            object.__setattr__(self, "_pool", _open_pool(self.total_s))
 
     def fetch(self, path: str, *, max_length: int) -> bytes:
         """Return the bytes of `path`.
@@ -164,6 +185,10 @@ class HttpFetcher:
                 f"{url}: no answer in {self.timeout_s} s"
             ) from error
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            if time.monotonic() - started > self.total_s:
+                raise SlowRetrievalError(
+                    f"{url}: no whole answer in {self.total_s} s"
+                ) from error
             raise DownloadError(
                 f"{url}: {type(error).__name__}: {str(error)[:200]}"
             ) from error
@@ -176,16 +201,47 @@ class HttpFetcher:
         while True:
             # read1 hands over what has arrived, so that dripping bytes are noticed.
             part: bytes = response.read1(65_536)
-            if not part:
-                break
-            parts.append(part)
             n_bytes += len(part)
             if n_bytes > max_length:
                 raise LengthError(f"{url}: longer than {max_length} bytes")
             spent = time.monotonic() - started
             if spent > self.total_s + n_bytes / self.min_bytes_per_s:
                 raise SlowRetrievalError(f"{url}: {n_bytes} bytes in {spent:.1f} s")
+            if not part:
+                break
+            parts.append(part)
         return b"".join(parts)
+
+
+def _open_pool(head_s: float) -> urllib3.PoolManager:
+    # urllib3 bounds the wait for the next byte, not for the whole head of an answer.
+    def watch(plain: type[Any]) -> type[Any]:
+        class Watched(plain):  # type: ignore[misc]
+            def getresponse(self) -> Any:
+                timer = threading.Timer(head_s, _hang_up, (self.sock,))
+                timer.daemon = True
+                timer.start()
+                try:
+                    return super().getresponse()
+                finally:
+                    timer.cancel()
+
+        return Watched
+
+    class HttpPool(urllib3.HTTPConnectionPool):
+        ConnectionCls = watch(urllib3.HTTPConnectionPool.ConnectionCls)
+
+    class HttpsPool(urllib3.HTTPSConnectionPool):
+        ConnectionCls = watch(urllib3.HTTPSConnectionPool.ConnectionCls)
+
+    pool = urllib3.PoolManager(num_pools=4, retries=False)
+    pool.pool_classes_by_scheme = {"http": HttpPool, "https": HttpsPool}
+    return pool
+
+
+def _hang_up(connected: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connected.shutdown(socket.SHUT_RDWR)
 
 
 def _check_status(status: int, url: str) -> None:

@@ -84,7 +84,7 @@ class PayloadStore:
                 self.folder / "files",
                 {str(k): _checked_sha256(v) for k, v in document["files"].items()},
                 {str(k): (str(i), int(v)) for k, (i, v) in document["seen"].items()},
-                datetime.fromisoformat(document["verified_at"]),
+                _checked_moment(document["verified_at"]),
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
@@ -117,7 +117,7 @@ class PayloadStore:
         """
         stored = self.folder / "files"
         for sha256, content in contents.items():
-            if not (stored / sha256).exists():
+            if _read(stored / sha256, len(content)) != content:
                 _write(stored / sha256, content)
         index = {
             "files": dict(files),
@@ -137,6 +137,13 @@ def _checked_sha256(value: object) -> str:
     if isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value):
         return value
     raise ValueError("not a sha256")
+
+
+def _checked_moment(value: str) -> datetime:
+    moment = datetime.fromisoformat(value)
+    if moment.tzinfo is None:
+        raise ValueError("a moment without a time zone")
+    return moment
 
 
 class MetadataCache(Protocol):

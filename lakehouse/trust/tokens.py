@@ -113,7 +113,10 @@ def _read(path: Path) -> dict[str, list[dict[str, str]]]:
         found = json.loads(path.read_text(encoding="utf-8"))
         return {
             str(role): [
-                {"sha256": str(e["sha256"]), "issued_at": str(e["issued_at"])}
+                {
+                    "sha256": bytes.fromhex(e["sha256"]).hex(),
+                    "issued_at": e["issued_at"],
+                }
                 for e in entries
             ]
             for role, entries in found.items()

@@ -10,9 +10,10 @@ injected clock.
 This module writes nothing but its own state folder and executes nothing it loads.
 """
 
+import contextlib
 import hashlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -33,10 +34,12 @@ from lakehouse.trust.errors import (
     ManifestError,
     NotYetValidError,
     RollbackError,
+    StateError,
     UnverifiedError,
     WrongRoleError,
 )
 from lakehouse.trust.fetching import Fetcher
+from lakehouse.trust.files import locked
 from lakehouse.trust.manifest import MAX_MANIFEST_LENGTH, Manifest
 from lakehouse.trust.policy import (
     LIVE,
@@ -187,6 +190,7 @@ class TrustedClient:
         self._accepted: dict[str, VerifiedArtefact] = {}
         stored = self._payload.read() if self._payload is not None else None
         self._seen = dict(stored.seen) if stored is not None else {}
+        self._lock = None if state is None else state / "refresh.lock"
         self._refreshing = threading.Lock()
 
     @property
@@ -212,7 +216,7 @@ class TrustedClient:
         Point in time: metadata must not have expired, a manifest's period must have
         begun, and a manifest not accepted before must not have ended, by the clock.
         """
-        with self._refreshing:
+        with self._refreshing, self._alone():
             now = self._clock.now()
             workflow = self._workflow(self._fetcher, self._cache, now)
             candidate = self._verify(workflow, self._fetcher, now)
@@ -228,6 +232,23 @@ class TrustedClient:
             self._accepted = candidate.artefacts
             self._snapshot = snapshot
             return snapshot
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        # Other workers keep their memory in the same folder: a slower one must not put
+        # older metadata back, nor clear files away that a faster one just stored.
+        if self._lock is None:
+            yield
+            return
+        with contextlib.ExitStack() as held:
+            try:
+                self._lock.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                held.enter_context(locked(self._lock))
+            except OSError as error:
+                raise StateError(
+                    f"{self._lock}: cannot be written: {error.strerror}"
+                ) from error
+            yield
 
     def restore(self) -> Snapshot | None:
         """Take up the last accepted payload from the state folder, verified again.

@@ -1,6 +1,7 @@
 """Reading with limits, from disk and over HTTP."""
 
 import http.server
+import os
 import threading
 import time
 
@@ -51,6 +52,28 @@ def test_a_file_that_cannot_be_read_is_a_download_error(lake):
         lake.fetch("tables/" + "x" * 300, max_length=5)
 
 
+def test_a_link_may_point_into_the_lake_but_not_out_of_it(tmp_path):
+    root = tmp_path / "lake"
+    (root / "tables").mkdir(parents=True)
+    (root / "tables" / "a").write_bytes(b"12345")
+    (root / "tables" / "b").symlink_to("a")
+    (tmp_path / "secret").write_bytes(b"key")
+    (root / "tables" / "c").symlink_to(tmp_path / "secret")
+    (root / "away").symlink_to(tmp_path)
+    (tmp_path / "link").symlink_to(root)
+    assert LocalFetcher(str(tmp_path / "link")).fetch("tables/b", max_length=5)
+    for path in ("tables/c", "away/secret"):
+        with pytest.raises(DownloadError, match="leads out of the lake"):
+            LocalFetcher(str(root)).fetch(path, max_length=5)
+
+
+@pytest.mark.timeout(10)
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "timestamp.json")
+    with pytest.raises(DownloadError, match="not a regular file"):
+        LocalFetcher(str(tmp_path)).fetch("timestamp.json", max_length=5)
+
+
 class _Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         getattr(self, f"_{self.path.strip('/').split('/')[0]}")()
@@ -89,6 +112,17 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         for _ in range(200):
             self.wfile.write(b"x")
             time.sleep(0.02)
+
+    def _creep(self):
+        for _ in range(200):
+            self.wfile.write(b"HTTP/1.0 200 OK\r\nX: x\r\n"[:1])
+            time.sleep(0.05)
+
+    def _crawl(self):
+        self.wfile.write(b"HTTP/1.0 200 OK\r\n")
+        for _ in range(90):
+            self.wfile.write(b"X: x\r\n")
+            time.sleep(0.05)
 
     def _silent(self):
         self.server.release.wait(5)
@@ -138,6 +172,8 @@ HTTP_FAILURES = {
     "short": DownloadError,
     "endless": LengthError,
     "drip": SlowRetrievalError,
+    "creep": SlowRetrievalError,
+    "crawl": SlowRetrievalError,
     "silent": SlowRetrievalError,
 }
 

@@ -1,5 +1,9 @@
 """What a consumer accepts of a signed lake, and what it keeps when it refuses."""
 
+import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -626,6 +630,57 @@ def test_a_damaged_payload_is_not_restored(lake):
         assert lake.client("state", root="/nonexistent").restore() is None
         path.write_bytes(data)
     assert lake.client("state", root="/nonexistent").restore() is not None
+
+
+def test_a_damaged_payload_is_mended_by_the_next_refresh(lake):
+    lake.client("state").refresh()
+    files = lake.folder / "state/payload/files"
+    for path in files.iterdir():
+        path.write_bytes(flip(path.read_bytes()))
+    lake.client("state").refresh()
+
+    client = lake.client("state", root="/nonexistent")
+    assert client.restore() is not None
+    assert values(client) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("moment", ["2022-03-04T21:00:00", "soon", 5, None])
+def test_a_payload_of_no_moment_is_not_restored(lake, moment):
+    lake.client("state").refresh()
+    index = lake.folder / "state/payload/accepted.json"
+    document = json.loads(index.read_bytes())
+    index.write_text(json.dumps(document | {"verified_at": moment}))
+
+    assert lake.client("state", root="/nonexistent").restore() is None
+
+
+def test_workers_that_share_a_state_folder_take_turns(lake):
+    slow, fast = lake.client("state"), lake.client("state")
+    slow.refresh()
+    fetch, reading, go_on = slow._fetcher.fetch, threading.Event(), threading.Event()
+
+    class Slow:
+        def fetch(self, path: str, *, max_length: int) -> bytes:
+            data = fetch(path, max_length=max_length)
+            if path.endswith("timestamp.json"):
+                reading.set()
+                go_on.wait(10)
+            return data
+
+    slow._fetcher = Slow()
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(slow.refresh)
+        assert reading.wait(10)
+        lake.publish(lake.manifest(values=[9], version=1))
+        second = pool.submit(fast.refresh)
+        time.sleep(0.2)
+        assert not second.done()
+        go_on.set()
+        first.result(10)
+        second.result(10)
+    client = lake.client("state", root="/nonexistent")
+    client.restore()
+    assert values(client) == [9]
 
 
 def test_old_payload_files_are_cleared_away(lake):
