@@ -3,7 +3,9 @@
 import argparse
 import os
 import signal
+import socket
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,18 @@ from granian import Granian
 from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
+from tuf.api.metadata import Root
 
-from lakehouse.clock import resolve_clock
 from lakehouse.errors import InputError
+from lakehouse.trust.errors import UnverifiedError
+from lakehouse.trust.tokens import state_folder
+from lakehouse.trust.workflow import parse as parse_metadata
+from serve.present import LakeClock
 from serve.settings import ServeSettings, to_environment
 
 _HEADER_TIMEOUT_MS = 10_000  # half-open requests are closed after it
 _BACKLOG = 2048  # connections
+_KILL_AFTER_S = 10  # a worker whose refresh hangs is not waited for longer
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -64,14 +71,77 @@ def read_settings(options: argparse.Namespace) -> ServeSettings:
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         raise InputError(f"serve {first['loc'][0]}: {first['msg']}") from error
-    if not settings.trust.is_file():
-        raise InputError(
-            f"trusted root {settings.trust}: no such file; run `alphalake init` or "
-            "name it with --trust FILE"
-        )
-    if settings.now is not None:
-        resolve_clock(".", now=settings.now)
+    LakeClock.resolve(settings.root, now=settings.now)
+    check_state(settings, check_trust(settings.trust))
     return settings
+
+
+def check_trust(path: Path) -> bytes:
+    """Return a trusted root if it can be read as one.
+
+    Raises
+    ------
+    InputError
+        If it cannot.
+    """
+    try:
+        data = path.read_bytes()
+        parse_metadata(data, Root)
+    except OSError as error:
+        raise InputError(
+            f"trusted root {path}: {(error.strerror or 'unreadable').lower()}; run "
+            "`alphalake init` or name it with --trust FILE"
+        ) from error
+    except UnverifiedError as error:
+        raise InputError(f"trusted root {path}: {error}") from error
+    return data
+
+
+def check_state(settings: ServeSettings, trusted_root: bytes) -> None:
+    """Make the gateway's folder.
+
+    Raises
+    ------
+    InputError
+        If it lies under the lake's root or cannot be written.
+    """
+    folder = state_folder(settings.state, trusted_root)
+    if "://" not in settings.root:
+        root = Path(settings.root).resolve()
+        if root == folder.resolve() or root in folder.resolve().parents:
+            raise InputError(
+                f"state {settings.state}: may not lie under the lake's root "
+                f"{settings.root}"
+            )
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryFile(dir=folder):
+            return
+    except OSError as error:
+        raise InputError(
+            f"state {settings.state}: cannot be written: {error.strerror}"
+        ) from error
+
+
+def check_address(host: str, port: int) -> str:
+    """Return the IP address of `host` if something may listen there.
+
+    Raises
+    ------
+    InputError
+        If there is no such host here, or the port is taken.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        family, kind, _, _, address = found[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            probe.listen()
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a host name"
+        raise InputError(f"address {host}:{port}: {reason.lower()}") from error
+    return str(address[0])
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -79,6 +149,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(sys.argv[1:] if arguments is None else arguments)
     try:
         settings = read_settings(options)
+        address = check_address(options.host, options.port)
     except InputError as error:
         print(f"alphalake serve: {error}", file=sys.stderr)  # noqa: T201
         return 2
@@ -86,7 +157,7 @@ def main(arguments: list[str] | None = None) -> int:
     server = Granian(
         "serve.worker:build",
         factory=True,
-        address=options.host,
+        address=address,
         port=options.port,
         interface=Interfaces.RSGI,
         workers=options.workers,
@@ -98,6 +169,7 @@ def main(arguments: list[str] | None = None) -> int:
             header_read_timeout=_HEADER_TIMEOUT_MS, max_buffer_size=65_536
         ),
         respawn_failed_workers=False,
+        workers_kill_timeout=_KILL_AFTER_S,
         log_level=LogLevels.warning,
     )
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)

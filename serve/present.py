@@ -56,10 +56,14 @@ class LakeClock:
         InputError
             If a given time or `clock.json` cannot be parsed.
         """
-        given = now or os.environ.get("ALPHALAKE_NOW")
-        if given or root.startswith(("http://", "https://")):
-            return cls(resolve_clock(".", now=given) if given else Clock())
-        return cls(resolve_clock(root), root)
+        if now or os.environ.get("ALPHALAKE_NOW"):
+            return cls(resolve_clock(root, now=now))
+        if root.startswith(("http://", "https://")):
+            return cls(Clock())
+        try:
+            return cls(_read(LocalFetcher(root)), root)
+        except UnverifiedError:  # away: what was kept is served until it is back
+            return cls(Clock(), root)
 
     def now(self) -> datetime:
         """Return the present moment, UTC."""

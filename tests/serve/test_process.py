@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from lakehouse.trust.tokens import issue, state_folder
+from serve.__main__ import main
 from tests.simulators.artefacts import NOW, tables
 from tests.simulators.gateway import REPOSITORY, GatewayProcess
 from tests.simulators.published import PublishedLake
@@ -155,9 +156,15 @@ def test_operations_read_the_lake_and_survive_its_absence(run, lake):
         ["--workers", "99"],
         ["--refresh-seconds", "600"],
         ["--rate-limit", "-1"],
+        ["--host", "no such host"],
+        ["--host", "192.0.2.1"],
+        ["--trust", "pyproject.toml"],
+        ["--state", "LAKE/state"],
+        ["--state", "pyproject.toml"],
     ],
 )
 def test_bad_options_end_with_status_2_and_one_line(lake, arguments):
+    arguments = [text.replace("LAKE", str(lake.root)) for text in arguments]
     trust = [] if "--trust" in arguments else ["--trust", str(lake.trust)]
     done = subprocess.run(
         [sys.executable, "-m", "serve", "--root", str(lake.root), *trust, *arguments],
@@ -170,6 +177,21 @@ def test_bad_options_end_with_status_2_and_one_line(lake, arguments):
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("alphalake serve:")
+
+
+def test_a_taken_port_and_an_odd_clock_are_said_in_one_line(lake, capfd, monkeypatch):
+    given = ["--root", str(lake.root), "--trust", str(lake.trust)]
+    given += ["--state", str(lake.root.with_name("state"))]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert main([*given, "--port", port]) == 2
+    assert "address already in use" in capfd.readouterr().err
+    (lake.root / "clock.json").write_text('{"now": "soon"}')
+    assert main(given) == 2
+    assert "clock.json" in capfd.readouterr().err
+    monkeypatch.setenv("ALPHALAKE_NOW", "later")
+    assert main(given) == 2
+    assert "ALPHALAKE_NOW" in capfd.readouterr().err
 
 
 def half_open(port: int, n: int, stack: ExitStack) -> list[socket.socket]:
