@@ -7,9 +7,10 @@ from litestar import Controller, Request, Response, get
 
 from lakehouse.errors import LakehouseError
 from serve.gateway import Gateway, GatewayPart
-from serve.laboratory import LabReport, read_lab
+from serve.laboratory import LabReport
 from serve.problems import documented
-from serve.schemas import AdminHealth
+from serve.pulls import PullLogError
+from serve.schemas import AdminHealth, Pull
 
 _UNKNOWN = LabReport(uptime=None, runs=None, substrate=None)
 
@@ -38,9 +39,14 @@ class AdminController(Controller):
             for role in gateway.tokens.book().digests
             if role.startswith("consumer:")
         ]
+        pulls: list[Pull] = []
+        try:
+            pulls = await asyncio.to_thread(gateway.pulls.summary, consumers)
+        except PullLogError as error:
+            problem = "; ".join(filter(None, (problem, str(error))))
         health = AdminHealth(
             gateway=gateway.status(),
-            consumers=await asyncio.to_thread(gateway.pulls.summary, consumers),
+            consumers=pulls,
             refused_total=dict(gateway.refresher.refused_total),
             unsigned=True,
             lab_uptime=lab.uptime,
@@ -56,6 +62,6 @@ async def _read(gateway: Gateway) -> tuple[LabReport, str | None]:
     if root.startswith(("http://", "https://")):
         return _UNKNOWN, "the root is another gateway: its telemetry is not shown"
     try:
-        return await asyncio.to_thread(read_lab, root, now=now), None
+        return await gateway.laboratory.read(now=now), None
     except (LakehouseError, OSError) as error:
         return _UNKNOWN, " ".join(str(error).split())

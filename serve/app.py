@@ -20,6 +20,7 @@ from serve.docs import build_openapi
 from serve.errors import ProblemError
 from serve.fast import FastLayer
 from serve.gateway import Gateway, Tokens
+from serve.laboratory import LabReader
 from serve.limits import MAX_BODY, TokenBuckets
 from serve.present import LakeClock
 from serve.probes import GatewayCollector, ProbeController
@@ -86,6 +87,7 @@ def create_app(
         refresher=Refresher(source, holder, moment, follow=moment.follow),
         tokens=Tokens(folder),
         pulls=PullLog(folder),
+        laboratory=LabReader(chosen.root),
     )
     return _assemble(gateway)
 

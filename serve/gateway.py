@@ -13,6 +13,7 @@ from serve.answers import View
 from serve.board import Holder
 from serve.cache import AnswerCache
 from serve.errors import UnauthorisedError
+from serve.laboratory import LabReader
 from serve.present import Present
 from serve.provider import ArtefactProvider
 from serve.pulls import PullLog
@@ -78,6 +79,7 @@ class Gateway:
         Rendered answers to requests with parameters.
     tokens : Tokens
     pulls : PullLog
+    laboratory : LabReader
     """
 
     settings: ServeSettings
@@ -87,6 +89,7 @@ class Gateway:
     refresher: Refresher
     tokens: Tokens
     pulls: PullLog
+    laboratory: LabReader
     cache: AnswerCache = field(default_factory=AnswerCache)
 
     @property

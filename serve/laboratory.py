@@ -1,10 +1,12 @@
 """What the lab says of itself: unsigned telemetry, read for `/admin` only."""
 
+import asyncio
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from lakehouse.errors import LakehouseError
 from serve.schemas import FlowRun, Substrate, Uptime
 
 if TYPE_CHECKING:
@@ -25,12 +27,19 @@ SELECT flow, arg_max(run_id, finished_at) AS run_id,
        arg_max(status, finished_at) AS status, max(finished_at) AS finished_at,
        arg_max(seconds, finished_at) AS seconds,
        arg_max(message, finished_at) AS message
-FROM runs GROUP BY flow ORDER BY flow
+FROM runs WHERE flow IS NOT NULL AND finished_at IS NOT NULL GROUP BY flow ORDER BY flow
 """
 _SUBSTRATE: Final = """
 SELECT check_ts, count(*) AS n_rows, sum(value)::BIGINT AS n_ok
 FROM substrate_checks GROUP BY check_ts ORDER BY check_ts DESC LIMIT 1
 """
+
+
+PATIENCE_S: Final = 10.0  # how long an answer waits for the lake
+
+
+class SilentLabError(LakehouseError):
+    """The lake does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +49,39 @@ class LabReport:
     uptime: Uptime | None
     runs: list[FlowRun] | None
     substrate: Substrate | None
+
+
+@dataclass(slots=True)
+class LabReader:
+    """Reads the lake once at a time: requests that come meanwhile share the answer.
+
+    Attributes
+    ----------
+    root : str
+        Root of the lake.
+    patience_s : float
+        Seconds a request waits; the read goes on.
+    """
+
+    root: str
+    patience_s: float = PATIENCE_S
+    _reading: asyncio.Future[LabReport] | None = None
+
+    async def read(self, *, now: datetime) -> LabReport:
+        """Return the lab's figures as of `now`.
+
+        Raises
+        ------
+        LakehouseError
+            If the lake cannot be read or does not answer.
+        """
+        if self._reading is None or self._reading.done():
+            thread = asyncio.to_thread(read_lab, self.root, now=now)
+            self._reading = asyncio.ensure_future(thread)
+        done, _ = await asyncio.wait({self._reading}, timeout=self.patience_s)
+        if not done:
+            raise SilentLabError(f"the lake has not answered in {self.patience_s} s")
+        return self._reading.result()
 
 
 def read_lab(root: str, *, now: datetime) -> LabReport:

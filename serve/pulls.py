@@ -1,5 +1,6 @@
 """Who pulled the repository, in the gateway's own state folder."""
 
+import logging
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -8,7 +9,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from lakehouse.errors import LakehouseError
 from serve.schemas import Pull
+
+log = logging.getLogger("alphalake.serve")
 
 PULLS_FILE: Final = "pulls.sqlite"
 KEPT: Final = timedelta(days=90)
@@ -19,6 +23,10 @@ CREATE TABLE IF NOT EXISTS pulls (
     path TEXT NOT NULL, status INTEGER NOT NULL, n_bytes INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS pulls_by_consumer ON pulls (consumer, status, ts);
 """
+
+
+class PullLogError(LakehouseError):
+    """The log of pulls cannot be read or written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +42,20 @@ class PullLog:
     folder: Path
 
     def start(self, now: datetime) -> None:
-        """Create the log and forget pulls older than 90 days."""
+        """Create the log and forget pulls older than 90 days.
+
+        A damaged log is put aside: who pulled what is worth less than serving.
+        """
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            self._create(now)
+        except PullLogError as error:
+            path = self.folder / PULLS_FILE
+            log.warning("%s; begun anew", error)
+            path.replace(path.with_suffix(".damaged"))
+            self._create(now)
+
+    def _create(self, now: datetime) -> None:
         with self._connect() as connection:
             connection.executescript(_CREATE)
             connection.execute(
@@ -45,16 +65,25 @@ class PullLog:
     def note(
         self, consumer: str, path: str, *, status: int, n_bytes: int, now: datetime
     ) -> None:
-        """Record one pull. Blocks: call it in a thread."""
-        with self._connect() as connection:
-            connection.execute(
-                "INSERT INTO pulls (ts, consumer, path, status, n_bytes)"
-                " VALUES (?, ?, ?, ?, ?)",
-                (now.isoformat(), consumer, path, status, n_bytes),
-            )
+        """Record one pull; a failure is logged. Blocks: call it in a thread."""
+        try:
+            with self._connect() as connection:
+                connection.execute(
+                    "INSERT INTO pulls (ts, consumer, path, status, n_bytes)"
+                    " VALUES (?, ?, ?, ?, ?)",
+                    (now.isoformat(), consumer, path, status, n_bytes),
+                )
+        except PullLogError as error:
+            log.warning("%s; the pull of %s by %s is not noted", error, path, consumer)
 
     def summary(self, consumers: list[str]) -> list[Pull]:
-        """Return the last successful pull of each consumer; null if it never did."""
+        """Return the last successful pull of each consumer; null if it never did.
+
+        Raises
+        ------
+        PullLogError
+            If the log cannot be read.
+        """
         with self._connect() as connection:
             rows = connection.execute(
                 "SELECT consumer, max(CASE WHEN status = 200 THEN ts END), count(*)"
@@ -73,8 +102,14 @@ class PullLog:
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:
         path = self.folder / PULLS_FILE
-        with closing(sqlite3.connect(path, timeout=_BUSY_S)) as connection, connection:
-            yield connection
+        try:
+            with (
+                closing(sqlite3.connect(path, timeout=_BUSY_S)) as connection,
+                connection,
+            ):
+                yield connection
+        except sqlite3.Error as error:
+            raise PullLogError(f"{path}: {error}") from error
 
 
 def _parse(text: str | None) -> datetime | None:
