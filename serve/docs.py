@@ -2,10 +2,13 @@
 
 from typing import Any, Final
 
-from litestar import MediaType, Request
+from litestar import MediaType, Request, Router
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
+from litestar.status_codes import HTTP_404_NOT_FOUND
+
+from serve.errors import NotHereError
 
 _PAGE: Final = b"""<!doctype html>
 <html lang="en">
@@ -42,6 +45,13 @@ class SwaggerPage(OpenAPIRenderPlugin):
         return _PAGE
 
 
+def _refuse_as_elsewhere(response: Any) -> Any:
+    # The framework's own page for an unknown path under /schema is no problem document.
+    if response.status_code == HTTP_404_NOT_FOUND:
+        raise NotHereError("no such page")
+    return response
+
+
 def build_openapi(version: str) -> OpenAPIConfig:
     """Return the configuration of `/schema`."""
     return OpenAPIConfig(
@@ -49,6 +59,12 @@ def build_openapi(version: str) -> OpenAPIConfig:
         version=version,
         description="Verified forecasts, bars and scores. Errors are RFC 9457 problems.",
         path="/schema",
+        openapi_router=Router(
+            "/schema",
+            route_handlers=[],
+            include_in_schema=False,
+            after_request=_refuse_as_elsewhere,
+        ),
         render_plugins=[
             SwaggerPage(),
             JsonRenderPlugin(path="/openapi.json", media_type=MediaType.JSON),

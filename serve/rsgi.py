@@ -9,9 +9,12 @@ everything else goes through the ASGI application, bridged. Any other ASGI serve
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
+from urllib.parse import quote
 
 from serve.fast import FastLayer
+
+_UNQUOTED: Final = "/:@!$&'()*+,;=~^"  # granian hands the path over decoded
 
 
 class RsgiScope(Protocol):
@@ -118,7 +121,7 @@ class Bridge:
             "method": scope.method,
             "scheme": scope.scheme,
             "path": scope.path,
-            "raw_path": scope.path.encode("utf-8", "surrogateescape"),
+            "raw_path": quote(scope.path, _UNQUOTED, errors="replace").encode(),
             "query_string": scope.query_string.encode(),
             "root_path": "",
             "headers": [
