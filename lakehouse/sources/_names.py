@@ -102,6 +102,8 @@ _WORDS: Final = frozenset(
         "stooq",
         "dukascopy",
         "histdata",
+        "dat",
+        "ascii",
         "cryptodatadownload",
         "us",
     ]

@@ -43,7 +43,7 @@ def price_scale(place: str, prices: list[Floats], symbol: str | None) -> float:
         return 1.0
     middle = float(np.median(flat))
     if middle >= _FIXED_POINT:
-        raise _looks_scaled(place, flat, "1000000000")
+        raise _looks_scaled(f"{place}: prices", flat, "1000000000")
     if symbol is None:
         return 1.0
     if (known := _class_range(symbol)) is not None:
@@ -60,7 +60,7 @@ def price_scale(place: str, prices: list[Floats], symbol: str | None) -> float:
 
 def _looks_scaled(what: str, prices: Floats, scale: str) -> SourceError:
     return SourceError(
-        f"{what}: look like scaled integers ({prices[0]:.15g}); pass --columns "
+        f"{what} look like scaled integers ({prices[0]:.15g}); pass --columns "
         f"scale={scale} or the like (scale=1 leaves them)"
     )
 

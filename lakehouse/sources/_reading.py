@@ -27,7 +27,7 @@ from lakehouse.sources._timing import (
     measure_spacing,
     place_bars,
 )
-from lakehouse.sources._zones import Mask, Micros
+from lakehouse.sources._zones import HOUR, MINUTE, Mask, Micros
 from lakehouse.sources.dialects._base import PRICES, Options, Plan, Sheet
 
 _ENOUGH: Final = 5  # rows without one readable time are no bars
@@ -135,10 +135,28 @@ def read_sheet(
             "columns": ",".join(f"{k}={v}" for k, v in sorted(plan.columns.items())),
         },
         notes=tuple(
-            filter(None, [*sheet.notes, *plan.notes, *selected, said, *times.notes])
+            filter(
+                None,
+                [
+                    *sheet.notes,
+                    *plan.notes,
+                    *selected,
+                    said,
+                    *times.notes,
+                    _grid_note(times, timeframe),
+                ],
+            )
         )
         + (scaled if plan.dialect != "lean" else ()),
     )
+
+
+def _grid_note(times: BarTimes, timeframe: str) -> str | None:
+    of_hour = times.utc[times.is_valid] % HOUR
+    if timeframe != "1h" or not (of_hour != 0).sum() * 2 > len(of_hour):
+        return None
+    minute = int(np.median(of_hour)) // MINUTE
+    return f"its bars open at :{minute:02d}: only bars on the clock hour are taken"
 
 
 def _read_times(sheet: Sheet, plan: Plan, options: Options) -> Stamps:

@@ -254,3 +254,19 @@ def test_a_name_that_is_no_text_is_refused_alone_and_in_a_pattern(tmp_path):
     for path in (tmp_path / "a\udcff_1h.csv", tmp_path / "*_1h.csv", "x" * 5000):
         with pytest.raises(SourceError, match="--path"):
             list(read_bars(path))
+
+
+def test_hours_that_open_at_half_past_are_said(tmp_path):
+    cells = [time.strftime("%Y-%m-%d %H:30:00-05:00") for time in HOURS]
+    raw = read_one(write(tmp_path, "MSFT_1h.csv", lines(OHLCV, cells)))
+    assert "its bars open at :30: only bars on the clock hour are taken" in raw.notes
+
+
+def test_a_histdata_name_holds_one_symbol(tmp_path):
+    rows = [
+        f"{time:%Y%m%d %H%M%S};1.306600;1.306700;1.306500;1.306600;0" for time in HOURS
+    ]
+    path = write(tmp_path, "DAT_ASCII_EURUSD_H1_2024.csv", "\n".join(rows))
+    raw = read_one(path, timezone="-05:00")
+    assert raw.bars["symbol"][0].as_py() == "EURUSD"
+    assert first_time(raw) == START + timedelta(hours=5)
