@@ -217,6 +217,21 @@ def test_evaluation_page_shows_calibration_coverage_skill_and_all_scores(
     assert one.complaints == []
 
 
+@pytest.mark.parametrize("path", ["/schema", "/schema/"])
+def test_the_schema_page_shows_every_route_and_answers_without_a_complaint(
+    visit, gateway, path
+):
+    one = visit(path)
+    one.page.wait_for_selector(".opblock", timeout=10_000)
+    assert one.page.locator(".opblock").count() >= 9
+    one.page.click("#operations-showcase-readStatus .opblock-summary")
+    one.page.click("text=Try it out")
+    one.page.click(".execute")
+    one.page.wait_for_selector(".live-responses-table", timeout=10_000)
+    assert one.complaints == []
+    assert all(url.startswith(gateway.url) for url in one.requests)
+
+
 def test_an_empty_gateway_says_what_to_do(browser, tmp_path):
     lake = PublishedLake(tmp_path)
     process = GatewayProcess(lake, tmp_path / "state")
