@@ -44,7 +44,7 @@ def check_asset_class(asset_class: str | None, *, what: str) -> None:
     """
     if asset_class is not None and asset_class not in ASSET_CLASSES:
         raise InputError(
-            f"{what}: asset class {asset_class!r} is not one of: "
+            f"{what}: asset class {asset_class!r} is unknown; --asset-class takes: "
             f"{', '.join(ASSET_CLASSES)}"
         )
 

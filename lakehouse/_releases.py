@@ -27,6 +27,8 @@ from lakehouse.sources._base import RELEASE_SCHEMA, RawReleases
 NOTICE: Final = timedelta(days=30)
 FOMC_NOTICE: Final = timedelta(days=365)
 # No calendar announces a date further ahead: beyond it the date was misread.
+# A bare date has ended everywhere 12 hours after it ended in UTC.
+UNTIMED_DELAY: Final = timedelta(hours=36)
 LONGEST_NOTICE: Final = timedelta(days=400)
 VALUES: Final = ("actual", "forecast", "previous")
 CONTENT: Final = ("importance", *VALUES, "is_timed")
@@ -181,7 +183,8 @@ def release_table_rows(
 
     Notes
     -----
-    Point in time: `actual` is null where `ts` > `now`.
+    Point in time: `actual` is null until it could be known: at `ts`, or, for a row that
+    gives only a date, once that date has ended everywhere.
     """
     occurrences: Counter[tuple[Any, ...]] = Counter()
     built = []
@@ -189,19 +192,20 @@ def release_table_rows(
         row = rows.rows[number]
         name = (row["ts"], row["currency"], row["symbol"], row["event"])
         occurrences[name] += 1
-        ts = row["ts"]
+        ts, is_timed = row["ts"], row["is_timed"] is not False
+        known = ts if is_timed else ts + UNTIMED_DELAY
         built.append(
             {
                 "event_id": event_id(*name, occurrence=occurrences[name]),
                 **{key: row[key] for key in ("ts", "currency", "symbol", "event")},
                 "event_type": row["event_type"],
                 "importance": row["importance"],
-                "actual": row["actual"] if ts <= now else None,
+                "actual": row["actual"] if known <= now else None,
                 "forecast": row["forecast"],
                 "previous": row["previous"],
-                "is_timed": row["is_timed"] is not False,
+                "is_timed": is_timed,
                 "scheduled_known_ts": ts - notice(row["event"], row["event_type"]),
-                "actual_known_ts": ts,
+                "actual_known_ts": known,
                 "source": source,
                 "ingested_at": now,
             }

@@ -156,7 +156,10 @@ ECONOMIC_CALENDAR = TableSpec(
             "scheduled_known_ts",
             "When the date was announced (ts - 30 d; FOMC - 365 d).",
         ),
-        when("actual_known_ts", "When `actual` could first be known (= ts)."),
+        when(
+            "actual_known_ts",
+            "When `actual` could first be known: ts; ts + 36 h where only a date is given.",
+        ),
         text("source", "Source and file."),
         when("ingested_at", "Clock time of the ingest."),
     ),

@@ -65,6 +65,19 @@ def test_when_a_release_could_be_known(lake):
     assert all(row["actual_known_ts"] == row["ts"] for row in calendar(lake))
 
 
+def test_a_release_of_unknown_hour_is_known_when_its_date_has_ended_everywhere(
+    tmp_path,
+):
+    raw = raw_releases([release(is_timed=False, ts=START)])
+    moments = {timedelta(hours=30): None, timedelta(hours=36): 0.3}
+    for late, actual in moments.items():
+        lake = open_at(tmp_path, START + late)
+        take_releases(lake, raw, run_id="r")
+        [row] = calendar(lake)
+        assert row["actual"] == actual
+        assert row["actual_known_ts"] == row["ts"] + timedelta(hours=36)
+
+
 def test_a_release_to_come_is_stored_without_its_value_and_filled_later(tmp_path):
     raw = raw_releases([release(day=3)])
     before = take_releases(open_at(tmp_path, START), raw, run_id="r")
