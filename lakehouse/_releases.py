@@ -26,9 +26,9 @@ from lakehouse.sources._base import RELEASE_SCHEMA, RawReleases
 
 NOTICE: Final = timedelta(days=30)
 FOMC_NOTICE: Final = timedelta(days=365)
-# No calendar announces a date further ahead: beyond it the date was misread.
 # A bare date has ended everywhere 12 hours after it ended in UTC.
 UNTIMED_DELAY: Final = timedelta(hours=36)
+# No calendar announces a date further ahead: beyond it the date was misread.
 LONGEST_NOTICE: Final = timedelta(days=400)
 VALUES: Final = ("actual", "forecast", "previous")
 CONTENT: Final = ("importance", *VALUES, "is_timed")

@@ -357,7 +357,9 @@ def test_an_unclassed_symbol_is_other_until_somebody_knows(lake):
 
 def test_an_unknown_asset_class_is_refused_before_anything_is_written(lake):
     raw = raw_bars([bar(), bar(number=1, low=-1.0)])
-    with pytest.raises(InputError, match="asset class 'stocks' is unknown.*crypto"):
+    with pytest.raises(
+        InputError, match=r"'stocks' is unknown; --asset-class takes: crypto"
+    ):
         take_bars(lake, raw, run_id="r", asset_class="stocks")
     assert lake.version("ohlcv") is None
     assert lake.version("quarantine") is None
