@@ -34,11 +34,11 @@ def _profile_api_url() -> str | None:
 
 def answers(url: str) -> bool:
     """Return whether a Prefect API answers at `url`; an empty port is found in 0.2 s."""
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or parts.hostname is None:
-        return False
-    port = parts.port or (443 if parts.scheme == "https" else 80)
     try:
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or parts.hostname is None:
+            return False
+        port = parts.port or (443 if parts.scheme == "https" else 80)
         with socket.create_connection((parts.hostname, port), timeout=PROBE_S):
             pass
         with urllib.request.urlopen(f"{url}/health", timeout=ANSWER_S) as reply:  # noqa: S310 - scheme checked

@@ -23,6 +23,9 @@ class FlowSettings(BaseSettings):
     symbols: str | None = Field(
         default=None, description="Only these symbols, joined by commas."
     )
+    exchange: str | None = Field(
+        default=None, description="Name of the exchange, for the source `ccxt`."
+    )
     calendar: str | None = Field(default=None, description="File of economic releases.")
 
 

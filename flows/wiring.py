@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flows.environment import refuse_file
 from lakehouse.clock import Clock, resolve_clock
 from lakehouse.settings import load_settings
 from lakehouse.store import Lake
@@ -65,6 +66,7 @@ def open_workplace() -> Workplace:
         If the clock's time or the root cannot be read.
     """
     settings = load_settings()
+    refuse_file(settings.root)
     clock = resolve_clock(settings.root)
     lake = Lake.open(settings.root, clock=clock)
     return Workplace(lake, clock, settings.keys, settings.state)

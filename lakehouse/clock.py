@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import fsspec
 
-from lakehouse._location import fsspec_options, is_remote
 from lakehouse.errors import InputError
+from lakehouse.storage.location import fsspec_options, is_remote
 
 ClockSource = Literal["argument", "environment", "demo", "wall"]
 CLOCK_FILE = "clock.json"
@@ -30,13 +30,15 @@ def parse_moment(text: str, *, what: str = "time") -> datetime:
     """
     try:
         moment = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
-    except ValueError as error:
+        return (
+            moment.replace(tzinfo=UTC)
+            if moment.tzinfo is None
+            else moment.astimezone(UTC)
+        )
+    except (ValueError, OverflowError) as error:
         raise InputError(
             f"{what}: {text!r} is not an ISO 8601 time, e.g. 2022-03-04T21:00:00Z"
         ) from error
-    return (
-        moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +100,11 @@ def resolve_clock(
     try:
         opened: Any = fsspec.open(path, "r", **_options(root, storage_options))
         with opened as file:
-            text = json.load(file)["now"]
+            text = str(json.load(file)["now"])
     except FileNotFoundError:
         return Clock()
+    except NotADirectoryError as error:
+        raise InputError(f"root {root}: a file, expected a folder") from error
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path}: not a clock file, expected {{'now': TIME}}"

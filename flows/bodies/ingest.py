@@ -35,8 +35,9 @@ def ingest_bars(
     run : Run
         Where to write.
     source, timeframe, path, symbols, options
-        As in `BarRequest`; source, path and symbols come from `ALPHALAKE_SOURCE`,
-        `ALPHALAKE_BARS` and `ALPHALAKE_SYMBOLS` if not given.
+        As in `BarRequest`; source, path, symbols and exchange come from
+        `ALPHALAKE_SOURCE`, `ALPHALAKE_BARS`, `ALPHALAKE_SYMBOLS` and
+        `ALPHALAKE_EXCHANGE` if not given.
 
     Raises
     ------
@@ -160,12 +161,15 @@ def _request(
     settings = load_flow_settings()
     chosen = source or ("files" if path is not None else settings.source)
     wanted = symbols if symbols is not None else split_symbols(settings.symbols)
+    chosen_options = dict(options or {})
+    if chosen == "ccxt" and settings.exchange:
+        chosen_options.setdefault("exchange", settings.exchange)
     return BarRequest(
         chosen,
         timeframe=timeframe,
         path=path or (settings.bars if chosen == "files" else None),
         symbols=None if wanted is None else tuple(wanted),
-        options=dict(options or {}),
+        options=chosen_options,
     )
 
 

@@ -12,6 +12,7 @@ from flows.runs import Run
 from lab.bars.timeframes import HORIZONS, step, to_instant
 from lab.scoring.predictions import score_predictions
 from lakehouse.clock import parse_moment
+from lakehouse.errors import InputError
 from lakehouse.schema.forecasts import PREDICTION_SCORES
 
 BATCH_FORECASTS = 2000
@@ -29,12 +30,19 @@ def score_settled(run: Run, *, timeframe: str, as_of: str | None = None) -> str:
     as_of : str, optional
         Decision time; the clock's now if not given.
 
+    Raises
+    ------
+    InputError
+        If `as_of` is not a time, or later than now.
+
     Notes
     -----
     Point in time: a score uses the target bar only once its `known_ts` <= `as_of`.
     """
     step(timeframe)
     now = run.now if as_of is None else parse_moment(as_of, what="--as-of")
+    if now > run.now:
+        raise InputError(f"--as-of {as_of}: later than now, {run.now.isoformat()}")
     run.parameters |= {"timeframe": timeframe, "as_of": now.isoformat()}
     fresh = compute_scores(run, timeframe=timeframe, now=now)
     if fresh.num_rows == 0:

@@ -12,6 +12,8 @@ from lakehouse.sources._base import RawBars
 SOURCES: Final = ("sample", "synthetic", "files", "ccxt", "yfinance")
 # Options of the verb that a source may take, beside symbols and timeframe.
 FILE_OPTIONS: Final = ("dialect", "timezone", "columns")
+# What a source calls its symbols, where it is something else.
+_SYMBOLS: Final = {"yfinance": "tickers"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +85,17 @@ def open_source(request: BarRequest, *, clock: Clock) -> Iterator[RawBars]:
     load = _loader(request.source)
     arguments = _arguments(request, clock)
     accepted = inspect.signature(load).parameters
-    unknown = [name for name in arguments if name not in accepted]
-    given = [name for name in unknown if name in request.options]
-    if given:
-        raise InputError(f"source {request.source}: takes no --{', --'.join(given)}")
+    given = {*request.options, "symbols"}
+    unknown = [name for name in arguments if name not in accepted and name in given]
+    if unknown:
+        raise InputError(f"source {request.source}: takes no {_as_options(unknown)}")
+    missing = [
+        name
+        for name, one in accepted.items()
+        if one.default is one.empty and name not in arguments
+    ]
+    if missing:
+        raise InputError(f"source {request.source}: needs {_as_options(missing)}")
     found: Iterator[RawBars] = load(
         **{name: value for name, value in arguments.items() if name in accepted}
     )
@@ -112,16 +121,21 @@ def _loader(source: str) -> Callable[..., Iterator[RawBars]]:
 
 
 def _arguments(request: BarRequest, clock: Clock) -> dict[str, Any]:
-    arguments: dict[str, Any] = {"now": clock.now()}
+    arguments: dict[str, Any] = {"now": clock.now(), "until": clock.now()}
     if request.timeframe is not None or request.source != "sample":
         arguments["timeframe"] = request.timeframe or "1d"
     if request.symbols is not None:
-        arguments["symbols"] = request.symbols
+        arguments[_SYMBOLS.get(request.source, "symbols")] = request.symbols
     for name, text in request.options.items():
         if name == "asset_class":
             continue
         arguments[name] = _parse(name, text)
     return arguments
+
+
+def _as_options(names: Sequence[str]) -> str:
+    options = ("symbols" if name in _SYMBOLS.values() else name for name in names)
+    return ", ".join(f"--{name.replace('_', '-')}" for name in options)
 
 
 def _parse(name: str, text: str) -> Any:

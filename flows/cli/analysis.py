@@ -48,6 +48,8 @@ def run_sql(
     out = output()
     if form not in {"table", "json", "csv", "parquet"}:
         raise InputError(f"--format {form!r}: allowed are table, json, csv, parquet")
+    if catalog is not None and query:
+        raise InputError("sql: a query or --catalog FILE, not both")
     if catalog is not None:
         from lakehouse.query import write_catalogue
 
@@ -66,7 +68,8 @@ def run_sql(
 def list_runs(
     flow: Annotated[str | None, typer.Option(help="Only this flow.")] = None,
     limit: Annotated[
-        int, typer.Option(min=1, help="At most so many, newest first.")
+        int,
+        typer.Option(min=1, max=100_000, help="At most so many, newest first."),
     ] = 20,
 ) -> None:
     """List the newest runs."""

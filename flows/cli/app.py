@@ -8,11 +8,11 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Final, NoReturn, cast
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn, cast
 
 import typer
 
-from flows.cli import analysis, artefacts, data, place
+from flows.cli import analysis, artefacts, data, keys, place
 from flows.cli.lightness import keep_out
 from flows.cli.output import (
     EXIT_DONE,
@@ -28,6 +28,9 @@ from flows.cli.session import current_output, start_session
 from lab.errors import LabError
 from lakehouse.errors import InputError, LakehouseError
 
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
 # Typer keeps its parser private: this is the root of its usage errors.
 UsageError: Final[type] = typer.BadParameter.__mro__[2]
 logger = logging.getLogger("alphalake")
@@ -39,13 +42,13 @@ _VALUED = ("--root", "--now")
 app = typer.Typer(
     name="alphalake",
     help=f"A research-to-production lakehouse for systematic trading. {_EVERYWHERE}",
-    no_args_is_help=True,
+    no_args_is_help=False,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-for module in (place, data, artefacts, analysis):
+for module in (place, data, artefacts, keys, analysis):
     module.register(app)
 
 
@@ -90,9 +93,7 @@ def configure(
     ] = False,
 ) -> None:
     """Set what holds for every verb."""
-    start_session(
-        Output(is_json=is_json, is_quiet=is_quiet), root=root or None, now=now or None
-    )
+    start_session(Output(is_json=is_json, is_quiet=is_quiet), root=root, now=now)
 
 
 def hoist_global_options(arguments: Sequence[str]) -> list[str]:
@@ -120,6 +121,9 @@ def hoist_global_options(arguments: Sequence[str]) -> list[str]:
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit status."""
     words = hoist_global_options(arguments)
+    if not words:
+        app(["--help"], prog_name="alphalake", standalone_mode=False)
+        return EXIT_INPUT
     out = Output(is_json="--json" in words)
     try:
         status = app(words, prog_name="alphalake", standalone_mode=False)
@@ -140,9 +144,7 @@ def _explain(error: Exception, out: Output) -> int:
         logger.error("alphalake failed", exc_info=error)
     if isinstance(error, UsageError):
         hint = "" if out.is_json else " (see alphalake --help)"
-        # The parser's own wording names the argument.
-        message = cast("typer.BadParameter", error).format_message()
-        out.error(f"{message.rstrip('.')}{hint}")
+        out.error(f"{_usage(cast('typer.BadParameter', error))}{hint}")
         return EXIT_INPUT
     if isinstance(error, InputError | LabError):
         out.error(str(error))
@@ -151,16 +153,34 @@ def _explain(error: Exception, out: Output) -> int:
         out.error(str(error))
         return EXIT_REFUSED
     if _is_bad_input(error):
-        out.error(f"{error}")
+        out.error(_describe(error))
         return EXIT_INPUT
     kind = type(error).__name__
     out.error(f"internal error: {kind}: {error}; ALPHALAKE_DEBUG=1 shows where")
     return EXIT_INTERNAL
 
 
+def _usage(error: typer.BadParameter) -> str:
+    # The parser's own wording names the argument.
+    message = error.format_message().rstrip(".")
+    if message == "Missing command" and error.ctx is not None:
+        names = ", ".join(getattr(error.ctx.command, "commands", {}))
+        return f"{error.ctx.command_path}: a command is needed: {names}"
+    return message
+
+
 def _is_bad_input(error: Exception) -> bool:
     # Settings from the environment, and files or folders that cannot be used.
     return isinstance(error, OSError) or type(error).__module__.startswith("pydantic")
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror or error}"
+    first = cast("ValidationError", error).errors()[0]
+    name = "_".join(str(part) for part in first["loc"]).upper()
+    return f"ALPHALAKE_{name}: {first['msg']}, not {first['input']!r}"
 
 
 def main() -> None:

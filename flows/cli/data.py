@@ -9,7 +9,7 @@ from flows.cli.session import watching
 if TYPE_CHECKING:
     from flows.runs import Outcome
 
-ingest = typer.Typer(help="Bring bars or releases in.", no_args_is_help=True)
+ingest = typer.Typer(help="Bring bars or releases in.")
 
 
 def register(app: typer.Typer) -> None:
@@ -54,7 +54,16 @@ def ingest_ohlcv(
         typer.Option(metavar="FIELD=COLUMN,…", help="Which column is which field."),
     ] = None,
     exchange: Annotated[
-        str | None, typer.Option(help="For ccxt: the exchange, e.g. binance.")
+        str | None,
+        typer.Option(
+            help="For ccxt: the exchange, e.g. binance; else ALPHALAKE_EXCHANGE."
+        ),
+    ] = None,
+    base_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="For ccxt, yfinance: ask this mirror instead."
+        ),
     ] = None,
     since: Annotated[
         str | None, typer.Option(metavar="TS", help="For ccxt, yfinance: from when.")
@@ -76,6 +85,7 @@ def ingest_ohlcv(
         "timezone": timezone,
         "columns": columns,
         "exchange": exchange,
+        "base_url": base_url,
         "since": since,
         "until": until,
         "years": years,
@@ -115,6 +125,11 @@ def ingest_calendar(
 ) -> None:
     """Read economic releases and write what is good."""
     from flows.bodies.ingest import ingest_releases
+    from flows.settings import load_flow_settings
+    from lakehouse.errors import InputError
+
+    if not (path or load_flow_settings().calendar):
+        raise InputError("ingest calendar: needs --path FILE or ALPHALAKE_CALENDAR")
 
     def load() -> Any:
         from flows.ingest import ingest_calendar as flow

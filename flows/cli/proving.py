@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from flows.cli.history import verify_history
+from flows.cli.keys import read_named
 from flows.cli.session import output
 from lakehouse.clock import resolve_clock
 from lakehouse.errors import InputError, RefusedError
 from lakehouse.settings import load_settings
+from lakehouse.trust.errors import DownloadError
 from lakehouse.trust.fetching import Fetcher, HttpFetcher, LocalFetcher
 from lakehouse.trust.keys import KeyStore
 from lakehouse.trust.verification import TrustedClient
@@ -51,13 +53,21 @@ def prove_repository(
     """
     settings = load_settings()
     clock = resolve_clock(settings.root)
-    root = trust.read_bytes() if trust else KeyStore(settings.keys).trusted_root()
-    fetcher: Fetcher = (
-        LocalFetcher(settings.root) if url is None else HttpFetcher(url, token)
+    fetcher = _fetcher(settings.root, url, token)
+    root = (
+        read_named(trust, option="--trust")
+        if trust
+        else KeyStore(settings.keys).trusted_root()
     )
-    # A gateway shows the repository alone; data files are verified where they lie.
-    client = TrustedClient(root, fetcher, None, clock, with_data=url is None)
-    snapshot = client.refresh()
+    client = TrustedClient(root, fetcher, None, clock)
+    try:
+        snapshot = client.refresh()
+    except DownloadError as error:
+        if url is not None and token is None and "answered 401" in str(error):
+            raise RefusedError(
+                f"{url}: wants a consumer's token, by --token or ALPHALAKE_TOKEN"
+            ) from error
+        raise
     artefacts = [
         {
             "kind": kind,
@@ -94,6 +104,14 @@ def prove_repository(
         },
         lines,
     )
+
+
+def _fetcher(root: str, url: str | None, token: str | None) -> Fetcher:
+    if url is None:
+        return LocalFetcher(root)
+    if not url.startswith(("http://", "https://")):
+        raise InputError(f"--url {url!r}: expected http:// or https://")
+    return HttpFetcher(url, token)
 
 
 def prove_run(run_id: str) -> None:

@@ -5,6 +5,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from flows.environment import refuse_file
 from flows.probe import api_url, find_server
 from lakehouse.clock import Clock, resolve_clock
 from lakehouse.query import connect
@@ -87,6 +88,7 @@ class PlaceState:
 def describe_place() -> PlaceState:
     """Return the state of the place that the environment names."""
     settings = load_settings()
+    refuse_file(settings.root)
     clock: Clock = resolve_clock(settings.root)
     tables: list[dict[str, Any]] = []
     runs: list[dict[str, Any]] = []

@@ -2,6 +2,7 @@
 
 from flows.cli.session import output
 from flows.runs import Outcome
+from lakehouse.errors import InputError
 
 
 def tell(*outcomes: Outcome) -> None:
@@ -25,8 +26,17 @@ def tell(*outcomes: Outcome) -> None:
     out.result(documents[0] if len(documents) == 1 else documents, lines)
 
 
-def split_list(text: str | None) -> list[str] | None:
-    """Return the parts of a comma-separated option; None when it was not given."""
+def split_list(text: str | None, *, what: str = "--symbols") -> list[str] | None:
+    """Return the parts of a comma-separated option; None when it was not given.
+
+    Raises
+    ------
+    InputError
+        If it was given and names nothing.
+    """
     if text is None:
         return None
-    return [part.strip() for part in text.split(",") if part.strip()]
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts:
+        raise InputError(f"{what} {text!r}: names nothing, expected e.g. A,B")
+    return parts

@@ -134,19 +134,36 @@ def sign_root(repository: Repository, signer: str | Signer) -> PublishReport | i
     ------
     PublishError
         If no root is staged, or another was released meanwhile.
+    KeyStoreError
+        If the signatures suffice, but the online keys that must sign with a new root
+        are not here: `release_root` where they are.
     """
     if isinstance(signer, str):
         signer = repository.keys.signer(signer)
-    files = repository.writer.files
-    data = files.read(STAGED)
-    if data is None:
-        raise PublishError("root: none is staged")
-    staged = parse(data, Root)
-    state = repository.writer.load()
-    if staged.signed.version != state.root.version + 1:
-        raise PublishError("root: another version was released meanwhile")
+    staged, data = _staged(repository)
     staged.sign(signer, append=True)
+    files = repository.writer.files
     files.replace(STAGED, staged.to_bytes(), previous=data)
+    return release_root(repository)
+
+
+def release_root(repository: Repository) -> PublishReport | int:
+    """Release the staged root if its signatures suffice.
+
+    Returns
+    -------
+    PublishReport or int
+        The report, or how many signatures are missing.
+
+    Raises
+    ------
+    PublishError
+        If no root is staged, or another was released meanwhile.
+    KeyStoreError
+        If the online keys are not here.
+    """
+    staged, _ = _staged(repository)
+    state = repository.writer.load()
     result = staged.signed.get_root_verification_result(
         state.root, staged.signed_bytes, staged.signatures
     )
@@ -157,8 +174,18 @@ def sign_root(repository: Repository, signer: str | Signer) -> PublishReport | i
         _adopt(repository, present, staged)
 
     report = repository.update(change)
-    files.remove(STAGED)
+    repository.writer.files.remove(STAGED)
     return report
+
+
+def _staged(repository: Repository) -> tuple[Metadata[Root], bytes]:
+    data = repository.writer.files.read(STAGED)
+    if data is None:
+        raise PublishError("root: none is staged")
+    staged = parse(data, Root)
+    if staged.signed.version != repository.writer.load().root.version + 1:
+        raise PublishError("root: another version was released meanwhile")
+    return staged, data
 
 
 def _change(

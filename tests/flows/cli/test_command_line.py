@@ -79,7 +79,34 @@ def test_init_then_a_whole_day_by_verbs(capsys: pytest.CaptureFixture[str]):
         (["publish"], 1, "no repository here"),
         (["resign"], 1, "no repository here"),
         (["keys", "token", "--for", "king"], 2, "token role 'king'"),
-        (["keys", "rotate", "nope"], 1, "nope"),
+        (["keys", "rotate", "nope"], 2, "nope"),
+        (["keys", "revoke", "nope"], 2, "nope"),
+        (["keys", "enrol", "live-1", "--role", "king"], 2, "allowed are root"),
+        (["keys", "enrol", "live-1", "--role", "live"], 1, "enrolled already"),
+        (["keys", "enrol", "live-1", "--role", "root", "--owner", "me"], 2, "held by"),
+        (["keys", "sign"], 1, "none is staged"),
+        (["keys", "sign", "root-1", "--trust", "/nowhere"], 2, "--trust /nowhere"),
+        (["keys"], 2, "a command is needed: new, public, list"),
+        (["ingest"], 2, "a command is needed: ohlcv, calendar"),
+        (["ingest", "calendar"], 2, "needs --path FILE or ALPHALAKE_CALENDAR"),
+        (["ingest", "ohlcv", "--source", "ccxt"], 2, "needs --exchange, --symbols"),
+        (["ingest", "ohlcv", "--source", "yfinance"], 2, "needs --symbols"),
+        (["ingest", "ohlcv", "--symbols", ","], 2, "names nothing"),
+        (
+            ["ingest", "ohlcv", "--source", "synthetic", "--symbols", "A"],
+            2,
+            "takes no --symbols",
+        ),
+        (["score", "--as-of", "2999-01-01"], 2, "later than now"),
+        (["score", "--as-of", "0001-01-01T00:00:00+14:00"], 2, "not an ISO 8601"),
+        (["verify", "x", "--url", "http://127.0.0.1:9"], 2, "leave out --url"),
+        (["verify", "--url", "127.0.0.1:9"], 2, "expected http:// or https://"),
+        (["verify", "--url", "http://127.0.0.1:9"], 1, "no trusted root"),
+        (["verify", "--trust", "/nowhere"], 2, "--trust /nowhere: No such file"),
+        (["sql", "select 1", "--catalog", "x.duckdb"], 2, "not both"),
+        (["runs", "--limit", "99999999999999999999"], 2, "--limit"),
+        (["--root", "", "status"], 2, "--root: is empty"),
+        (["--root", "/dev/null", "status"], 2, "a file, expected a folder"),
         (["keys", "enrol", "x"], 2, "--pem FILE, --role ROLE or both"),
         (["keys", "enrol", "x", "--pem", "/nowhere", "--owner", "me"], 2, "nowhere"),
         (["--now", "soon", "status"], 2, "--now: 'soon'"),
@@ -91,7 +118,7 @@ def test_init_then_a_whole_day_by_verbs(capsys: pytest.CaptureFixture[str]):
 def test_what_cannot_be_done_is_said_in_one_line(
     capsys: pytest.CaptureFixture[str], words: list[str], status: int, said: str
 ):
-    if words[0] in {"sql", "keys"}:
+    if words[0] in {"sql", "keys", "runs"} and len(words) > 1:
         call(capsys, "init")
     got, out, err = call(capsys, *words)
     last = err.strip().splitlines()[-1]
@@ -184,6 +211,9 @@ def test_thaw_lets_time_run_again(
 ):
     monkeypatch.delenv("ALPHALAKE_NOW")
     Path(place.root).mkdir()
+    for broken in ("{", "[]", '{"now": 3}'):
+        (Path(place.root) / "clock.json").write_text(broken)
+        assert call(capsys, "status")[0] == 2
     (Path(place.root) / "clock.json").write_text('{"now": "2018-10-01T00:00:00Z"}')
     assert "frozen by the demo" in call(capsys, "status")[1]
     assert "runs again" in call(capsys, "init", "--thaw")[1]
@@ -240,3 +270,29 @@ def test_a_damaged_lake_is_said_in_one_line(
         assert status in {1, 2}, words
         assert "Traceback" not in err
         assert "internal error" not in err
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "http://x:99999/api", "ftp://x/api"])
+def test_an_unusable_prefect_address_is_as_good_as_no_server(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, url: str
+):
+    monkeypatch.setenv("PREFECT_API_URL", url)
+    status, out, _ = call(capsys, "status")
+    assert status == 0
+    assert f"none answers at {url}" in out
+
+
+def test_a_wrong_setting_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("ALPHALAKE_MAX_COMMIT_RETRIES", "many")
+    status, _, err = call(capsys, "status")
+    assert status == 2
+    assert err.startswith("alphalake: ALPHALAKE_MAX_COMMIT_RETRIES: Input should be")
+    assert err.endswith("not 'many'\n")
+
+
+def test_no_word_at_all_shows_the_help(capsys: pytest.CaptureFixture[str]):
+    status, out, err = call(capsys)
+    assert (status, err) == (2, "")
+    assert "Commands:" in out
