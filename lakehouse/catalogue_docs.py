@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from lakehouse._relations import LATEST_SUFFIX, sql_type
 from lakehouse.schema._spec import ColumnSpec, TableSpec
 from lakehouse.schema.catalogue import TABLES
+from lakehouse.sql.relations import LATEST_SUFFIX, sql_type
 
 _PREAMBLE = """\
 # Tables

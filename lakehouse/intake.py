@@ -10,7 +10,7 @@ What holds for every input, whatever is killed or repeated:
   rows are compared anew, and the last write of an input carries its window. So a run
   killed anywhere and run again leaves exactly the right rows, and an old input read
   again after a later correction changes nothing.
-- Nothing is fixed. Suspicions are flags (`lakehouse._suspicions`).
+- Nothing is fixed. Suspicions are flags (`lakehouse.screening.suspicions`).
 """
 
 import hashlib
@@ -23,16 +23,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakehouse._corrections import Comparison, compare_bars, supersede_bars
-from lakehouse._refusals import quarantine, refused_rows
-from lakehouse._registration import (
-    check_asset_class,
-    register_symbols,
-    resolve_asset_class,
-)
-from lakehouse._release_store import store_releases
-from lakehouse._releases import ReleaseRows, screen_releases
-from lakehouse._screening import (
+from lakehouse.errors import SchemaError
+from lakehouse.schema._spec import TEXT, TIMESTAMP
+from lakehouse.schema.catalogue import table_spec
+from lakehouse.schema.market import QUARANTINE_REASONS
+from lakehouse.screening.bars import (
     GOOD,
     HELD_BACK,
     PRICES,
@@ -44,11 +39,16 @@ from lakehouse._screening import (
     describe_refusal,
     screen_bars,
 )
-from lakehouse._suspicions import SortedBars, can_split, flag_bars
-from lakehouse.errors import SchemaError
-from lakehouse.schema._spec import TEXT, TIMESTAMP
-from lakehouse.schema.catalogue import table_spec
-from lakehouse.schema.market import QUARANTINE_REASONS
+from lakehouse.screening.corrections import Comparison, compare_bars, supersede_bars
+from lakehouse.screening.refusals import quarantine, refused_rows
+from lakehouse.screening.registration import (
+    check_asset_class,
+    register_symbols,
+    resolve_asset_class,
+)
+from lakehouse.screening.release_store import store_releases
+from lakehouse.screening.releases import ReleaseRows, screen_releases
+from lakehouse.screening.suspicions import SortedBars, can_split, flag_bars
 from lakehouse.sources._base import RawBars, RawReleases
 from lakehouse.store import Lake
 

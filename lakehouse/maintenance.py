@@ -18,11 +18,11 @@ import pyarrow.compute as pc
 from deltalake.exceptions import DeltaError
 from pyarrow import fs
 
-from lakehouse._compaction import files_before, plan_bins, rewrite
-from lakehouse._files import read_files
-from lakehouse._location import Location
 from lakehouse.errors import InputError, RefusedError, StoreError
 from lakehouse.schema.catalogue import TABLES
+from lakehouse.storage.compaction import files_before, plan_bins, rewrite
+from lakehouse.storage.files import read_files
+from lakehouse.storage.location import Location
 from lakehouse.store import Lake
 
 LEAST_RETENTION_HOURS: Final = 168

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 
-from lakehouse._catalogue_file import write_catalogue
-from lakehouse._engine import Engine, Parameters
-from lakehouse._location import Location
-from lakehouse._pinning import open_location, pin_versions, snapshot
 from lakehouse.errors import QueryError, TableNotFoundError
 from lakehouse.schema.catalogue import TABLES
+from lakehouse.sql.catalogue_file import write_catalogue
+from lakehouse.sql.engine import Engine, Parameters
+from lakehouse.sql.pinning import open_location, pin_versions, snapshot
+from lakehouse.storage.location import Location
 
 if TYPE_CHECKING:
     import polars as pl

@@ -21,14 +21,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from lakehouse._commit import StoredFile, TableHandle
-from lakehouse._files import read_files
-from lakehouse._latest import LatestTable
-from lakehouse._location import Location
-from lakehouse._writes import AppendWrite, Commit, ReplaceWrite, UpsertWrite
 from lakehouse.clock import Clock
 from lakehouse.errors import InputError, VersionNotFoundError
 from lakehouse.schema.catalogue import table_spec
+from lakehouse.storage.commits import StoredFile, TableHandle
+from lakehouse.storage.files import read_files
+from lakehouse.storage.latest import LatestTable
+from lakehouse.storage.location import Location
+from lakehouse.storage.writes import AppendWrite, Commit, ReplaceWrite, UpsertWrite
 
 __all__ = ["Commit", "Lake"]
 
@@ -95,7 +95,7 @@ class Lake:
         opened = self._opened(table)
         with self._lock:
             if self.location.is_remote and not self._is_probed:
-                from lakehouse._probe import require_conditional_put
+                from lakehouse.storage.probe import require_conditional_put
 
                 require_conditional_put(self.location)
                 self._is_probed = True

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import urllib3
 
-from lakehouse._location import fsspec_options, is_remote
+from lakehouse.storage.location import fsspec_options, is_remote
 from lakehouse.trust.errors import (
     DownloadError,
     FileAbsentError,

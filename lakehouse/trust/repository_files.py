@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from lakehouse._location import fsspec_options, is_remote
 from lakehouse.errors import CommitConflictError
+from lakehouse.storage.location import fsspec_options, is_remote
 from lakehouse.trust.files import locked, write_atomically
 
 

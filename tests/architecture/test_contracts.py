@@ -53,8 +53,7 @@ def test_package_inits_import_nothing(package: str):
         assert imported_names(path) == set(), f"{path} imports something"
 
 
-def test_only_the_store_and_maintenance_write_delta_tables():
-    allowed = {"store.py", "maintenance.py"}
+def test_only_the_storage_behind_the_store_writes_delta_tables():
     for path in SOURCES:
         names = {
             name
@@ -62,9 +61,7 @@ def test_only_the_store_and_maintenance_write_delta_tables():
             if module.startswith("deltalake")
         }
         if names & WRITERS:
-            inside = path.parent == ROOT / "lakehouse"
-            assert inside, path
-            assert path.name in allowed or path.name.startswith("_"), path
+            assert path.parent == ROOT / "lakehouse" / "storage", path
 
 
 def test_nothing_loads_pickles():

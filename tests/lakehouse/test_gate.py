@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lakehouse._gate import TABLE_FUNCTIONS, check_query
-from lakehouse._relations import NAMES
 from lakehouse.errors import InputError, QueryError, QueryRefusedError
+from lakehouse.sql.gate import TABLE_FUNCTIONS, check_query
+from lakehouse.sql.relations import NAMES
 
 READING = (
     "SELECT 1",

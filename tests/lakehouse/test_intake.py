@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lakehouse import intake
-from lakehouse._corrections import compare_bars, supersede_bars
-from lakehouse._screening import bar_columns
 from lakehouse.clock import Clock
 from lakehouse.errors import InputError, SchemaError
 from lakehouse.intake import take_bars
 from lakehouse.schema.market import QUARANTINE_REASONS
+from lakehouse.screening.bars import bar_columns
+from lakehouse.screening.corrections import compare_bars, supersede_bars
 from lakehouse.sources._base import InstrumentInfo, RawBars
 from lakehouse.store import Lake
 from tests.simulators.inputs import START, bar, raw_bars

@@ -45,7 +45,7 @@ def test_compaction_merges_neighbours_in_time_and_changes_no_row(
 ) -> None:
     fill(lake, 12)
     before = rows_of(lake.read("ohlcv"))
-    monkeypatch.setattr("lakehouse._compaction.ROWS_PER_FILE", 300)
+    monkeypatch.setattr("lakehouse.storage.compaction.ROWS_PER_FILE", 300)
     assert maintenance.compact(lake, "ohlcv") == 9
     actions = pa.table(
         DeltaTable(f"{lake.root}/tables/ohlcv").get_add_actions(flatten=True)
@@ -61,8 +61,8 @@ def test_compaction_untangles_files_that_overlap(
 ) -> None:
     fill(lake, 4)
     lake.append("ohlcv", bars(96, symbols=("ETH",)), window="long")
-    monkeypatch.setattr("lakehouse._compaction.ROWS_PER_FILE", 100)
-    monkeypatch.setattr("lakehouse._layout.ROWS_PER_FILE", 100)
+    monkeypatch.setattr("lakehouse.storage.compaction.ROWS_PER_FILE", 100)
+    monkeypatch.setattr("lakehouse.storage.layout.ROWS_PER_FILE", 100)
     before = rows_of(lake.read("ohlcv"))
     maintenance.compact(lake, "ohlcv")
     actions = pa.table(

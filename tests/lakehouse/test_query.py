@@ -13,7 +13,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lakehouse._relations import LATEST, NAMES, VIEWS
 from lakehouse.errors import (
     InputError,
     LakehouseError,
@@ -25,6 +24,7 @@ from lakehouse.errors import (
 )
 from lakehouse.query import Session, connect
 from lakehouse.schema.catalogue import TABLES
+from lakehouse.sql.relations import LATEST, NAMES, VIEWS
 from lakehouse.store import Lake
 from tests.lakehouse.test_gate import REFUSED
 from tests.simulators.lakehouse import (

@@ -9,12 +9,12 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
-from lakehouse._relations import NAMES
 from lakehouse.catalogue_docs import table_catalogue
 from lakehouse.errors import InputError, VersionNotFoundError
 from lakehouse.query import Session, connect, write_catalogue
 from lakehouse.rendering import FORMATS, MAX_TABLE_ROWS, format_result
 from lakehouse.schema.catalogue import TABLES
+from lakehouse.sql.relations import NAMES
 from lakehouse.store import Lake
 from tests.simulators.lakehouse import START, bars, forecasts
 

@@ -11,8 +11,6 @@ from deltalake import DeltaTable
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lakehouse._commit import TableHandle
-from lakehouse._location import Location
 from lakehouse.clock import Clock
 from lakehouse.errors import (
     InputError,
@@ -27,6 +25,8 @@ from lakehouse.errors import (
 from lakehouse.schema._columns import text
 from lakehouse.schema._spec import TEXT, ColumnSpec, TableSpec
 from lakehouse.schema.catalogue import TABLES, table_spec
+from lakehouse.storage.commits import TableHandle
+from lakehouse.storage.location import Location
 from lakehouse.store import Lake
 from tests.simulators.lakehouse import (
     NOW,
@@ -293,7 +293,7 @@ def test_every_commit_carries_the_clock(tmp_path: Path) -> None:
 def test_rows_lie_in_time_order_in_files_that_do_not_overlap(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lakehouse._layout.ROWS_PER_FILE", 500)
+    monkeypatch.setattr("lakehouse.storage.layout.ROWS_PER_FILE", 500)
     lake.append("ohlcv", bars(1000), window="a")
     actions = pa.table(
         DeltaTable(f"{lake.root}/tables/ohlcv").get_add_actions(flatten=True)

@@ -6,11 +6,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from lakehouse._validate import conform, decode
 from lakehouse.errors import SchemaError
 from lakehouse.schema._columns import number
 from lakehouse.schema._spec import PATHS, ColumnSpec, TableSpec
 from lakehouse.schema.catalogue import table_spec
+from lakehouse.storage.validate import conform, decode
 from lakehouse.store import Lake
 from tests.simulators.lakehouse import START, bars, forecasts, rows_of
 

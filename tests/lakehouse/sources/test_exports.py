@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from lakehouse._refusals import refused_rows
 from lakehouse.errors import InputError, SourceError
+from lakehouse.screening.refusals import refused_rows
 from lakehouse.sources._base import RawBars
 from lakehouse.sources.files import read_bars
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from lakehouse._location import fsspec_options
 from lakehouse.clock import Clock
 from lakehouse.errors import CommitConflictError, StoreError
+from lakehouse.storage.location import fsspec_options
 from lakehouse.trust import ceremony
 from lakehouse.trust.errors import (
     DownloadError,

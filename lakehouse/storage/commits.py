@@ -22,12 +22,12 @@ from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
-from lakehouse._keys import column_codes
-from lakehouse._location import Location
 from lakehouse.clock import Clock
 from lakehouse.errors import CommitConflictError, StoreError, UnsupportedTableError
 from lakehouse.schema._spec import TableSpec
 from lakehouse.settings import load_settings
+from lakehouse.storage.keys import column_codes
+from lakehouse.storage.location import Location
 
 NOW_KEY: Final = "alphalake.now"
 CONFIGURATION: Final = {

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakehouse._refusals import quarantine, superseded_rows
-from lakehouse._screening import (
+from lakehouse.schema._spec import TEXT, TIMESTAMP
+from lakehouse.screening.bars import (
     PRICES,
     STEP_US,
     BarColumns,
@@ -18,7 +18,7 @@ from lakehouse._screening import (
     IntArray,
     bar_columns,
 )
-from lakehouse.schema._spec import TEXT, TIMESTAMP
+from lakehouse.screening.refusals import quarantine, superseded_rows
 from lakehouse.sources._base import RawBars
 from lakehouse.store import Lake
 

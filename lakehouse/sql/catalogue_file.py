@@ -11,10 +11,11 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
-from lakehouse._gate import check_query, explain_error
-from lakehouse._location import Location
-from lakehouse._pinning import open_location, pin_versions, snapshot
-from lakehouse._relations import (
+from lakehouse.errors import InputError, QueryError
+from lakehouse.schema.catalogue import TABLES
+from lakehouse.sql.gate import check_query, explain_error
+from lakehouse.sql.pinning import open_location, pin_versions, snapshot
+from lakehouse.sql.relations import (
     LATEST,
     NAMES,
     VIEWS,
@@ -24,8 +25,7 @@ from lakehouse._relations import (
     latest_rows,
     parquet_files,
 )
-from lakehouse.errors import InputError, QueryError
-from lakehouse.schema.catalogue import TABLES
+from lakehouse.storage.location import Location
 
 VERSIONS_TABLE: Final = "lake_versions"
 _MARK: Final = b"DUCK"

@@ -12,7 +12,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakehouse._screening import (
+from lakehouse.schema._spec import TEXT
+from lakehouse.screening.bars import (
     CODE,
     EARLIEST_US,
     GOOD,
@@ -21,7 +22,6 @@ from lakehouse._screening import (
     mark_parser_reasons,
     to_microseconds,
 )
-from lakehouse.schema._spec import TEXT
 from lakehouse.sources._base import RELEASE_SCHEMA, RawReleases
 
 NOTICE: Final = timedelta(days=30)

@@ -8,10 +8,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakehouse._refusals import quarantine, superseded_rows, to_json
-from lakehouse._releases import CONTENT, ReleaseRows, release_table_rows
 from lakehouse.schema._spec import TIMESTAMP
 from lakehouse.schema.catalogue import table_spec
+from lakehouse.screening.refusals import quarantine, superseded_rows, to_json
+from lakehouse.screening.releases import CONTENT, ReleaseRows, release_table_rows
 from lakehouse.sources._base import RawReleases
 from lakehouse.store import Lake
 

@@ -22,7 +22,6 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from pyarrow import fs
 
-from lakehouse._location import Location
 from lakehouse.clock import parse_moment
 from lakehouse.errors import (
     InputError,
@@ -32,6 +31,7 @@ from lakehouse.errors import (
     VersionNotFoundError,
 )
 from lakehouse.schema.catalogue import TABLES
+from lakehouse.storage.location import Location
 
 NOW_KEY: Final = "alphalake.now"
 _LOG_FILE: Final = re.compile(r"(\d{20})(\.json|\.checkpoint\..*parquet)")

@@ -19,10 +19,12 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
-from lakehouse._gate import CheckedQuery, check_query, explain_error
-from lakehouse._location import Location
-from lakehouse._pinning import Snapshot, open_table, snapshot
-from lakehouse._relations import (
+from lakehouse.errors import LakehouseError, QueryError
+from lakehouse.schema._spec import TableSpec
+from lakehouse.schema.catalogue import TABLES
+from lakehouse.sql.gate import CheckedQuery, check_query, explain_error
+from lakehouse.sql.pinning import Snapshot, open_table, snapshot
+from lakehouse.sql.relations import (
     LATEST,
     NAMES,
     VIEWS,
@@ -37,9 +39,7 @@ from lakehouse._relations import (
     quoted,
     unopened_columns,
 )
-from lakehouse.errors import LakehouseError, QueryError
-from lakehouse.schema._spec import TableSpec
-from lakehouse.schema.catalogue import TABLES
+from lakehouse.storage.location import Location
 
 Parameters = Sequence[Any] | Mapping[str, Any] | None
 _VERSION_KEY: Final = b"delta_version"

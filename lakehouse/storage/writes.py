@@ -13,9 +13,11 @@ import numpy as np
 import pyarrow as pa
 from deltalake.exceptions import CommitFailedError
 
-from lakehouse._commit import StoredFile, TableHandle, with_retries
-from lakehouse._files import read_rows
-from lakehouse._keys import (
+from lakehouse.errors import InputError, RefusedError, SchemaError
+from lakehouse.schema._spec import TableSpec
+from lakehouse.storage.commits import StoredFile, TableHandle, with_retries
+from lakehouse.storage.files import read_rows
+from lakehouse.storage.keys import (
     CodedRows,
     IntArray,
     describe_key,
@@ -23,12 +25,10 @@ from lakehouse._keys import (
     match_keys,
     refuse_repeated_keys,
 )
-from lakehouse._latest import LatestTable
-from lakehouse._layout import WrittenFile, write_files
-from lakehouse._predicate import Predicate
-from lakehouse._validate import conform, decode
-from lakehouse.errors import InputError, RefusedError, SchemaError
-from lakehouse.schema._spec import TableSpec
+from lakehouse.storage.latest import LatestTable
+from lakehouse.storage.layout import WrittenFile, write_files
+from lakehouse.storage.predicate import Predicate
+from lakehouse.storage.validate import conform, decode
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,12 @@ import numpy as np
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from lakehouse._commit import StoredFile, TableHandle
-from lakehouse._files import declared_nullability, read_rows
-from lakehouse._keys import CodedRows, newest_rows
-from lakehouse._validate import decode
 from lakehouse.errors import InputError
 from lakehouse.schema._spec import LatestSpec
+from lakehouse.storage.commits import StoredFile, TableHandle
+from lakehouse.storage.files import declared_nullability, read_rows
+from lakehouse.storage.keys import CodedRows, newest_rows
+from lakehouse.storage.validate import decode
 
 VERSION_KEY: Final = b"delta_version"
 _LONGEST_CATCH_UP: Final = 500  # commits; beyond it a full scan is cheaper

@@ -6,12 +6,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lakehouse._commit import StoredFile
-from lakehouse._keys import CodedRows
-from lakehouse._location import Location
-from lakehouse._validate import coded_columns, encode
 from lakehouse.errors import StoreError
 from lakehouse.schema._spec import TableSpec
+from lakehouse.storage.commits import StoredFile
+from lakehouse.storage.keys import CodedRows
+from lakehouse.storage.location import Location
+from lakehouse.storage.validate import coded_columns, encode
 
 
 def read_files(

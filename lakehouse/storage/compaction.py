@@ -12,12 +12,22 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from lakehouse._commit import StoredFile, TableHandle, stored_files, with_retries
-from lakehouse._files import read_rows
-from lakehouse._keys import CodedRows, IntArray, column_codes
-from lakehouse._latest import LatestTable
-from lakehouse._layout import BYTES_PER_FILE, ROWS_PER_FILE, WrittenFile, write_files
 from lakehouse.schema._spec import TIMESTAMP, TableSpec
+from lakehouse.storage.commits import (
+    StoredFile,
+    TableHandle,
+    stored_files,
+    with_retries,
+)
+from lakehouse.storage.files import read_rows
+from lakehouse.storage.keys import CodedRows, IntArray, column_codes
+from lakehouse.storage.latest import LatestTable
+from lakehouse.storage.layout import (
+    BYTES_PER_FILE,
+    ROWS_PER_FILE,
+    WrittenFile,
+    write_files,
+)
 
 _LARGEST_MERGE: Final = 8  # files' worth of rows rewritten at once
 

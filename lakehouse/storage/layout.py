@@ -41,10 +41,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake.transaction import AddAction
 
-from lakehouse._keys import BoolArray, CodedRows, IntArray
-from lakehouse._location import Location
 from lakehouse.errors import StoreError
 from lakehouse.schema._spec import FLOAT, INTEGER, TEXT, TIMESTAMP, TableSpec
+from lakehouse.storage.keys import BoolArray, CodedRows, IntArray
+from lakehouse.storage.location import Location
 
 ROWS_PER_FILE: Final = 200_000
 BYTES_PER_FILE: Final = 128 * 2**20  # in memory; decides for rows that carry lists

@@ -6,9 +6,9 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from lakehouse._keys import BoolArray
 from lakehouse.errors import QueryError, SchemaError
 from lakehouse.schema._spec import TableSpec
+from lakehouse.storage.keys import BoolArray
 
 
 class Predicate:

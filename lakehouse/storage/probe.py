@@ -11,8 +11,8 @@ from typing import Any, Final
 import s3fs
 from botocore.exceptions import BotoCoreError, ClientError
 
-from lakehouse._location import Location, fsspec_options
 from lakehouse.errors import StoreError, StoreUnsafeError
+from lakehouse.storage.location import Location, fsspec_options
 
 _REFUSED: Final = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict"})
 

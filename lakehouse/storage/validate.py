@@ -34,7 +34,7 @@ def conform(spec: TableSpec, rows: pa.Table) -> pa.Table:
     -------
     pyarrow.Table
         Declared columns in declared order; text dictionary-encoded. Key uniqueness is
-        not checked here (`lakehouse._keys`).
+        not checked here (`lakehouse.storage.keys`).
 
     Raises
     ------

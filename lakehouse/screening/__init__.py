@@ -1,0 +1,1 @@
+"""How intake works inside: checks, corrections, refusals. Use `lakehouse.intake`."""
