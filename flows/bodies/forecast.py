@@ -17,6 +17,7 @@ from lab.bars.timeframes import step, to_instant, to_moment
 from lab.forecasters._base import Forecast, Forecaster, ForecastSkip
 from lab.forecasters.batches import forecast_panel
 from lab.forecasters.frames import predictions_table
+from lab.forecasters.paths import check_request
 from lab.forecasters.registry import make_forecaster
 from lakehouse.clock import parse_moment
 from lakehouse.errors import InputError
@@ -94,11 +95,18 @@ def forecast_closes(
     ------
     InputError
         If there are no bars, or a symbol has none.
+    ForecastError
+        If a number is out of range.
 
     Notes
     -----
     Point in time: a forecast reads only bars with `known_ts` <= its `as_of`.
     """
+    check_request(
+        horizon=horizon or DEFAULT_HORIZON,
+        n_samples=samples or DEFAULT_SAMPLES,
+        seed=seed,
+    )
     names = [name.strip() for name in model.split(",") if name.strip()]
     forecasters = {name: make_forecaster(name) for name in names}
     moments = decision_times(
@@ -136,7 +144,10 @@ def _forecast_one(run: Run, forecaster: Forecaster, plan: ForecastPlan) -> str:
     for skip in skips:
         run.notes.append(f"{label}: {skip.symbol} not forecast: {skip.reason}")
     if not forecasts:
-        return f"{label}: nothing new as of {plan.as_ofs[-1]:%Y-%m-%d %H:%M}"
+        return (
+            f"{label}: nothing new as of {plan.as_ofs[-1]:%Y-%m-%d %H:%M};"
+            " stored forecasts stay as they are"
+        )
     rows = predictions_table(forecasts, generated_at=run.now, run_id=run.run_id)
     windows = forecast_windows(forecasts)
     written = run.append("ml_predictions", rows, window=windows)
