@@ -8,6 +8,8 @@ Prefect server of the demo's own.
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import repeat
@@ -101,7 +103,7 @@ def run_demo(
         f"the demo takes {plan.now:%Y-%m-%d %H:%M} UTC as now; ages are against that date"
     )
     before = RowCounts.of(workplace.lake)
-    with crew() as members, watching():
+    with crew() as members, watching(), last_logs_sent():
         api = start_prefect(members, story)
         outcomes = run_story(plan, story.tell)
         gateway = start_gateway(members, story, port)
@@ -123,6 +125,18 @@ def run_demo(
             story.say("Ctrl-C ends it")
             wait_for_end(members)
     story.say("every process of the demo has ended")
+
+
+@contextmanager
+def last_logs_sent() -> Iterator[None]:
+    """Send what Prefect still holds of the flows' logs while its server is up."""
+    try:
+        yield
+    finally:
+        if "prefect" in sys.modules:
+            from prefect.logging.handlers import APILogHandler
+
+            APILogHandler().flush()
 
 
 class Story:
