@@ -101,7 +101,7 @@ function say(models) {
     const rows = chosen().filter((row) => row.model_name === name);
     const n = rows.reduce((sum, row) => sum + row.n_in_skill, 0);
     const skill = mean(rows, "skill_mae");
-    const verdict = skill === null ? "skill not judged" : skill > 0 ? `median ${formatPercent(skill)} closer than persistence` : "no skill against persistence";
+    const verdict = skill === null ? "skill not judged" : skill >= 0.0005 ? `median ${formatPercent(skill)} closer than persistence (not tested)` : "no skill against persistence";
     return `${name}: ${n} judged, ${formatPercent(mean(rows, "coverage_80"))} in the 80 % band, ${verdict}`;
   });
   at("lead").textContent = words.join(". ") || "No settled forecasts yet.";
