@@ -35,7 +35,7 @@ test: setup lint
 
 test-full: setup
 	@PYTHON=$(PY) tests/system-packages.sh
-	@$(VENV)/bin/pytest -m 'full and not gpu and not network'
+	@$(VENV)/bin/pytest -n 2 --dist loadgroup -m 'full and not gpu and not network'
 
 bench: setup
 	@$(PY) -m bench
