@@ -23,7 +23,7 @@ from lakehouse.errors import LakehouseError, QueryError
 from lakehouse.schema._spec import TableSpec
 from lakehouse.schema.catalogue import TABLES
 from lakehouse.sql.gate import CheckedQuery, check_query, explain_error
-from lakehouse.sql.pinning import Snapshot, open_table, snapshot
+from lakehouse.sql.pinning import Snapshot, snapshot
 from lakehouse.sql.relations import (
     LATEST,
     NAMES,
@@ -249,8 +249,19 @@ class Engine:
     def _relation(self, spec: TableSpec, found: Snapshot) -> str:
         if not self._location.is_remote:
             return parquet_files(found.files)
-        opened = open_table(self._location, spec.name, self._versions[spec.name])
-        self._connection.register(f"__{spec.name}", opened.to_pyarrow_dataset())
+        from pyarrow import dataset  # here, because only object stores pay for it
+
+        # Not delta-rs's own dataset: it takes a column without statistics for one
+        # without a matching row.
+        declared = spec.to_arrow()
+        names = [name for name in declared.names if name in found.columns]
+        files = dataset.dataset(
+            list(found.files),
+            schema=pa.schema([declared.field(name) for name in names]),
+            format="parquet",
+            filesystem=self._location.filesystem,
+        )
+        self._connection.register(f"__{spec.name}", files)
         return quoted(f"__{spec.name}")
 
     def _offer_latest(self, name: str, spec: TableSpec) -> None:

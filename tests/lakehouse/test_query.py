@@ -448,6 +448,9 @@ def test_the_same_sql_runs_on_s3(s3_root: str) -> None:
     with connect(s3_root) as session:
         assert session.versions == {"ohlcv": 2}
         assert scalar(session, "SELECT count(*) FROM ohlcv_1h") == 144
+        # A column without statistics must not be taken for one without values.
+        wanted = "close > 0 AND source = (SELECT min(source) FROM ohlcv)"
+        assert scalar(session, f"SELECT count(*) FROM ohlcv WHERE {wanted}") == 144
         assert scalar(session, "SELECT max(ts) FROM ohlcv_latest") == START + timedelta(
             hours=47
         )
