@@ -1,6 +1,6 @@
 """Flow that says the lab is up and sweeps runs whose process is gone."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from prefect import flow
@@ -23,18 +23,18 @@ def heartbeat() -> Outcome:
     """Write the lab's heartbeat, then mark dead runs as crashed."""
     outcome = run_body("heartbeat", beat)
     with get_client(sync_client=True) as client:
-        sweep_zombies(client)
+        # Prefect's own times are wall times.
+        sweep_zombies(client, now=Clock().now())
     return outcome
 
 
-def sweep_zombies(client: SyncPrefectClient) -> list[str]:
+def sweep_zombies(client: SyncPrefectClient, *, now: datetime) -> list[str]:
     """Mark runs whose process is gone as crashed, and return their names.
 
     A run is dead if it has been PENDING for ten minutes, or is RUNNING, has had a
     heartbeat, and none in the last five minutes. The automation of `alphalake init`
     does the same within 90 s; this covers a server that was down at the time.
     """
-    now = Clock().now()  # Prefect's own times are wall times
     running = FlowRunFilter.model_validate(
         {"state": {"type": {"any_": ["PENDING", "RUNNING"]}}}
     )
@@ -42,7 +42,8 @@ def sweep_zombies(client: SyncPrefectClient) -> list[str]:
     for run in client.read_flow_runs(flow_run_filter=running, limit=200):
         since = run.state.timestamp if run.state else now
         is_stuck = run.state_name == "Pending" and now - since > PENDING_LIMIT
-        if is_stuck or (now - since > SILENCE_LIMIT and _is_silent(client, run)):
+        is_old = now - since > SILENCE_LIMIT
+        if is_stuck or (is_old and _is_silent(client, run, now=now)):
             client.set_flow_run_state(
                 run.id, Crashed(name="Zombie", message="no sign of life"), force=True
             )
@@ -50,7 +51,7 @@ def sweep_zombies(client: SyncPrefectClient) -> list[str]:
     return swept
 
 
-def _is_silent(client: SyncPrefectClient, run: FlowRun) -> bool:
+def _is_silent(client: SyncPrefectClient, run: FlowRun, *, now: datetime) -> bool:
     if run.state_name != "Running":
         return False
     beats: dict[str, object] = {
@@ -58,8 +59,14 @@ def _is_silent(client: SyncPrefectClient, run: FlowRun) -> bool:
         "resource": {"id": [f"prefect.flow-run.{run.id}"]},
     }
     ever = _count(client, beats)
-    since = Clock().now() - SILENCE_LIMIT
-    recent = _count(client, {**beats, "occurred": {"since": since.isoformat()}})
+    since, until = now - SILENCE_LIMIT, now
+    recent = _count(
+        client,
+        {
+            **beats,
+            "occurred": {"since": since.isoformat(), "until": until.isoformat()},
+        },
+    )
     return ever > 0 and recent == 0
 
 

@@ -1,8 +1,11 @@
 """Fixtures shared by all packages."""
 
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -14,3 +17,24 @@ def market() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real market data absent: {folder}")
     return folder
+
+
+@lru_cache
+def keeps_together(file: Path) -> bool:
+    """Return whether a file of tests is marked with a group."""
+    return "pytest.mark.xdist_group(" in file.read_text(encoding="utf-8")
+
+
+class TogetherScheduling(LoadScopeScheduling):
+    """Tests of one `xdist_group` go to one process, all others wherever one is free.
+
+    xdist's own `loadgroup` writes the group into a name that pytest 9.2 no longer reads.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::")[0]
+        return file if keeps_together(self.config.rootpath / file) else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    return TogetherScheduling(config, log)

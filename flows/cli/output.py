@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
@@ -10,6 +11,8 @@ from typing import Any, Final, NoReturn
 
 import typer
 
+# Colour codes, which some libraries write into their messages.
+_COLOUR: Final = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 EXIT_DONE: Final = 0
 EXIT_REFUSED: Final = 1
 EXIT_INPUT: Final = 2
@@ -56,7 +59,7 @@ class Output:
 
     def error(self, line: str) -> None:
         """Say why it did not work: one line."""
-        line = " ".join(line.split())
+        line = " ".join(_COLOUR.sub("", line).split())
         if self.is_json:
             sys.stdout.write(json.dumps({"error": line}) + "\n")
             sys.stdout.flush()

@@ -144,7 +144,7 @@ def prove_run(run_id: str) -> None:
 def _prove(lake: Any, record: dict[str, Any]) -> RunProof:
     read = json.loads(record["tables_read"])
     written = json.loads(record["tables_written"])
-    n_files = 0
+    found: set[str] = set()
     for table, version in (*read.items(), *written.items()):
         try:
             files = lake.data_files(table, version=version)
@@ -152,7 +152,13 @@ def _prove(lake: Any, record: dict[str, Any]) -> RunProof:
             raise RefusedError(
                 f"run {record['run_id']}: {table} version {version} is gone: {error}"
             ) from error
-        n_files += len(files)
+        for path in {lake.location.path("tables", table, name) for name in files}:
+            if path not in found and not lake.location.exists(path):
+                raise RefusedError(
+                    f"run {record['run_id']}: {table} version {version} is gone:"
+                    f" its file {path} was removed"
+                )
+            found.add(path)
     return RunProof(
         record["run_id"],
         record["flow"],
@@ -161,5 +167,5 @@ def _prove(lake: Any, record: dict[str, Any]) -> RunProof:
         record["lock_hash"],
         read,
         written,
-        n_files,
+        len(found),
     )

@@ -7,9 +7,11 @@ from lakehouse.errors import InputError
 
 def tell(*outcomes: Outcome) -> None:
     """Give the outcomes of the flows that a verb ran."""
-    lines = []
+    out = output()
+    lines: list[str] = []
     for outcome in outcomes:
-        lines += [*outcome.notes, f"{outcome.message} ({outcome.run_id})"]
+        lines += () if out.is_quiet else outcome.notes
+        lines.append(f"{outcome.message} ({outcome.run_id})")
     documents = [
         {
             "run_id": outcome.run_id,
@@ -22,7 +24,6 @@ def tell(*outcomes: Outcome) -> None:
         }
         for outcome in outcomes
     ]
-    out = output()
     out.result(documents[0] if len(documents) == 1 else documents, lines)
 
 

@@ -11,6 +11,9 @@ from flows.setup import set_up_trust
 from flows.wiring import Workplace, open_workplace
 from lakehouse.settings import load_settings
 from tests.simulators.places import Place
+from tests.simulators.s3 import s3_environment, s3_root, s3_server
+
+__all__ = ["s3_environment", "s3_root", "s3_server"]
 
 NOW = "2018-10-01T00:00:00+00:00"
 

@@ -5,11 +5,13 @@ import os
 import re
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -49,6 +51,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
                 "PREFECT_HOME": str(folder / "prefect"),
                 "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
                 "PREFECT_SERVER_UI_ENABLED": "false",
+                "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "0.2",
             },
         )
         members.wait_for("server", lambda: answers(api), timeout_s=240)
@@ -177,6 +180,152 @@ def test_a_second_demo_adds_no_data_row(lab: Place):
     assert json.loads(first)["ml_predictions"] == 20
     assert set(json.loads(second).values()) == {0}
     assert said.startswith("no data row added")
+
+
+WATCHED = """
+import json, os, time
+from flows.server import use_server
+use_server(os.environ["PREFECT_API_URL"])
+from datetime import timedelta
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.states import Pending, Running
+from flows.heartbeat import heartbeat, sweep_zombies
+from flows.prefect_steps import run_body
+from lakehouse.clock import Clock
+from lakehouse.errors import CommitConflictError, InputError, SourceUnavailableError
+
+calls = {}
+def flaky(step, error):
+    def call():
+        key = f"{step} {error.__name__}"
+        calls[key] = calls.get(key, 0) + 1
+        if calls[key] == 1:
+            raise error("x")
+        return "done"
+    return call
+
+@flow(name="flaky")
+def run(step, error):
+    run_body("flaky", lambda run: getattr(run.steps, step)(flaky(step, error)))
+
+for step, error in (("fetch", SourceUnavailableError), ("fetch", InputError),
+                    ("commit", CommitConflictError), ("commit", SourceUnavailableError)):
+    try:
+        run(step, error)
+    except (InputError, SourceUnavailableError):
+        pass
+
+with get_client(sync_client=True) as client:
+    make = lambda name, state: client.create_flow_run(heartbeat, name=name, state=state)
+    stuck, quiet = make("stuck", Pending()), make("quiet", Running())
+    unheard = make("unheard", Running())
+    beat = {"id": str(quiet.id), "event": "prefect.flow-run.heartbeat", "payload": {},
+            "occurred": Clock().now().isoformat(), "related": [],
+            "resource": {"prefect.resource.id": f"prefect.flow-run.{quiet.id}"}}
+    client.request("POST", "/events", json=[beat]).raise_for_status()
+    heard = {"filter": {"event": {"name": [beat["event"]]},
+                        "resource": {"id": [beat["resource"]["prefect.resource.id"]]}}}
+    while not client.request("POST", "/events/filter", json=heard).json()["total"]:
+        time.sleep(0.1)
+    now, swept = Clock().now(), []
+    for minutes in (0, 4, 9, 11):
+        swept.append(sorted(sweep_zombies(client, now=now + timedelta(minutes=minutes))))
+    states = {one.name: client.read_flow_run(one.id).state_name
+              for one in (stuck, quiet, unheard)}
+print(json.dumps({"calls": calls, "swept": swept, "states": states}))
+"""
+
+
+def test_only_what_a_retry_mends_is_tried_again_and_dead_runs_are_swept(lab: Place):
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED],
+        env={**os.environ, **lab.environment, "ALPHALAKE_ROOT": f"{lab.root}-watched"},
+        cwd=lab.folder,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["calls"] == {
+        "fetch SourceUnavailableError": 2,
+        "fetch InputError": 1,
+        "commit CommitConflictError": 2,
+        "commit SourceUnavailableError": 1,
+    }
+    # Silent for five minutes after a heartbeat; ten minutes pending; never heard: alive.
+    assert found["swept"] == [[], [], ["quiet"], ["stuck"]]
+    assert found["states"] == {
+        "stuck": "Zombie",
+        "quiet": "Zombie",
+        "unheard": "Running",
+    }
+
+
+@pytest.mark.full
+def test_a_worker_runs_the_deployments_and_its_death_is_noticed(lab: Place):
+    prefect = str(Path(sys.executable).parent / "prefect")
+    environment = {**bare_environment(), **lab.environment}
+    assert lab.verb("init").returncode == 0
+    subprocess.run(
+        [prefect, "--no-prompt", "deploy", "--all"],
+        cwd=REPOSITORY,
+        env=environment,
+        check=True,
+        capture_output=True,
+        timeout=240,
+    )
+
+    def start_run(name: str, **parameters: Any) -> str:
+        deployment = ask(
+            lab, "deployments/filter", deployments={"name": {"any_": [name]}}
+        )
+        path = f"deployments/{deployment[0]['id']}/create_flow_run"
+        return str(ask(lab, path, parameters=parameters)["id"])
+
+    def wait_for_state(run_id: str, *wanted: str, timeout_s: float = 180) -> str:
+        deadline = time.monotonic() + timeout_s
+        state = ""
+        while state not in wanted and time.monotonic() < deadline:
+            time.sleep(0.5)
+            [run] = ask(lab, "flow_runs/filter", flow_runs={"id": {"any_": [run_id]}})
+            state = run["state_type"]
+        return state
+
+    folder = lab.folder / "worker"
+    folder.mkdir()
+    worker = subprocess.Popen(
+        [prefect, "worker", "start", "--pool", "lab"],
+        cwd=folder,
+        env={**environment, "PREFECT_WORKER_QUERY_SECONDS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        for name in ("ingest-1d", "forecast-baselines-1d", "score-signals-1d"):
+            run_id = start_run(name)
+            assert (
+                wait_for_state(run_id, "COMPLETED", "FAILED", "CRASHED") == "COMPLETED"
+            )
+        deadline = time.monotonic() + 90
+        while not lab.count("decision_records") and time.monotonic() < deadline:
+            time.sleep(1)
+        assert lab.verb("verify").returncode == 0  # published by the event alone
+
+        run_id = start_run(
+            "ingest-1d", source="synthetic", timeframe="1h", options={"years": "15"}
+        )
+        assert wait_for_state(run_id, "RUNNING") == "RUNNING"
+        time.sleep(2)
+    finally:
+        for child in psutil.Process(worker.pid).children(recursive=True):
+            child.kill()
+        worker.kill()
+        worker.wait()
+    assert wait_for_state(run_id, "CRASHED") == "CRASHED"
 
 
 def test_the_file_declares_what_the_code_does_not(lab: Place):
