@@ -23,6 +23,7 @@ from flows.cli.output import (
     EXIT_REFUSED,
     Output,
     close_pipe,
+    open_closed_streams,
 )
 from flows.cli.session import current_output, start_session
 from lab.errors import LabError
@@ -128,7 +129,10 @@ def run(arguments: Sequence[str]) -> int:
     try:
         status = app(words, prog_name="alphalake", standalone_mode=False)
         return status if isinstance(status, int) else EXIT_DONE
-    except BrokenPipeError:
+    except (SystemExit, BrokenPipeError) as error:
+        # The parser leaves with 1 when the reader of its output has gone away.
+        if not isinstance(error.__context__ or error, BrokenPipeError):
+            raise
         close_pipe()
         return EXIT_PIPE
     except (KeyboardInterrupt, typer.Abort):
@@ -185,6 +189,7 @@ def _describe(error: Exception) -> str:
 
 def main() -> None:
     """Run `alphalake`."""
+    open_closed_streams()
     verb = next((word for word in sys.argv[1:] if word in _LIGHT_VERBS), None)
     if verb is not None:
         keep_out("pandas", "boto3")

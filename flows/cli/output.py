@@ -5,8 +5,10 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, is_dataclass
 from datetime import date, datetime
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import typer
@@ -61,10 +63,13 @@ class Output:
         """Say why it did not work: one line."""
         line = " ".join(_COLOUR.sub("", line).split())
         if self.is_json:
-            sys.stdout.write(json.dumps({"error": line}) + "\n")
-            sys.stdout.flush()
-        else:
-            sys.stderr.write(f"alphalake: {line}\n")
+            # A full disk under standard output is what there may be to say.
+            with suppress(OSError):
+                sys.stdout.write(json.dumps({"error": line}) + "\n")
+                sys.stdout.flush()
+                return
+            close_pipe()
+        sys.stderr.write(f"alphalake: {line}\n")
 
     def refuse(self, line: str) -> NoReturn:
         """Leave with status 1 after a result that says what was found."""
@@ -82,6 +87,14 @@ def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
     return value.hex() if isinstance(value, bytes) else str(value)
+
+
+def open_closed_streams() -> None:
+    """Send output nowhere where the caller closed it (`>&-`)."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+            setattr(sys, name, nowhere)
 
 
 def close_pipe() -> None:

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -296,3 +298,49 @@ def test_no_word_at_all_shows_the_help(capsys: pytest.CaptureFixture[str]):
     status, out, err = call(capsys)
     assert (status, err) == (2, "")
     assert "Commands:" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "redirect", "status"),
+    [
+        ("status", "> /dev/full", 2),
+        ("--json status", "> /dev/full", 2),
+        ("status", ">&-", 0),
+        ("status", "2>&-", 0),
+        ("runs", "| true", 2),
+        ("status", "| true", 141),
+    ],
+)
+def test_output_that_goes_nowhere_is_no_traceback(
+    place: Place, words: str, redirect: str, status: int
+):
+    command = Path(sys.executable).parent / "alphalake"
+    # The reader has gone before the first word.
+    pause = "sleep 0.2; " if redirect.startswith("|") else ""
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"({pause}{command} {words}) {redirect}"],
+        env={**os.environ, **place.environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+def test_an_interrupted_verb_says_nothing_and_leaves_130(place: Place):
+    command = Path(sys.executable).parent / "alphalake"
+    verb = subprocess.Popen(
+        [command, "ingest", "ohlcv", "--source", "synthetic", "--timeframe", "1h"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **place.environment, "ALPHALAKE_NOW": "2018-10-01"},
+    )
+    time.sleep(0.9)
+    verb.send_signal(signal.SIGINT)
+    out, err = verb.communicate(timeout=60)
+    assert verb.returncode in {0, 130, -signal.SIGINT}, err
+    assert "Traceback" not in err + out
