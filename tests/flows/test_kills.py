@@ -66,7 +66,10 @@ def test_killed_ingests_lose_and_repeat_nothing(
     assert lake.latest("ohlcv").num_rows == 1
 
 
-@pytest.mark.parametrize("n_kills", COUNTS)
+@pytest.mark.parametrize(
+    "n_kills",
+    [pytest.param(3, id="few"), pytest.param(50, id="many", marks=pytest.mark.full)],
+)
 def test_killed_forecasts_lose_and_repeat_nothing(place: Place, n_kills: int):
     run_plainly("ingest-ohlcv", ingest_bars, source="sample")
     n_killed = 0
