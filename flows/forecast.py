@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from flows.bodies.forecast import forecast_closes
+from flows.bodies import forecast as bodies
 from flows.prefect_steps import run_body
 from flows.runs import Outcome
 
@@ -43,7 +43,7 @@ def forecast(
     """
     return run_body(
         "forecast",
-        forecast_closes,
+        bodies.forecast_closes,
         resource="lab-batch",
         model=model,
         timeframe=timeframe,
@@ -68,8 +68,7 @@ def forecast_baselines(timeframe: str) -> Outcome:
     """
     return run_body(
         "forecast-baselines",
-        forecast_closes,
+        bodies.forecast_baselines,
         resource="lab-batch",
-        model="naive,seasonal",
         timeframe=timeframe,
     )

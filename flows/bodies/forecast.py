@@ -18,7 +18,7 @@ from lab.forecasters._base import Forecast, Forecaster, ForecastSkip
 from lab.forecasters.batches import forecast_panel
 from lab.forecasters.frames import predictions_table
 from lab.forecasters.paths import check_request
-from lab.forecasters.registry import make_forecaster
+from lab.forecasters.registry import FORECASTERS, make_forecaster
 from lakehouse.clock import parse_moment
 from lakehouse.errors import InputError
 
@@ -27,6 +27,10 @@ DEFAULT_SAMPLES = 20
 # Bars are read back this many times the context's length: markets close at night and
 # on weekends, an exchange is open 32 of a week's 168 hours.
 SPAN_FACTOR = {"1h": 6.0, "1d": 1.6}
+
+
+class NoBarsError(InputError):
+    """There is nothing to decide on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,8 @@ def forecast_closes(
         seed=seed,
     )
     names = [name.strip() for name in model.split(",") if name.strip()]
+    if not names:
+        raise InputError(f"--model: name one of {', '.join(FORECASTERS)}")
     forecasters = {name: make_forecaster(name) for name in names}
     moments = decision_times(
         run, timeframe, symbols=symbols, as_of=as_of, earlier=earlier, every=every
@@ -136,6 +142,22 @@ def forecast_closes(
         )
         lines.append(_forecast_one(run, forecaster, plan))
     return "; ".join(lines)
+
+
+def forecast_baselines(run: Run, *, timeframe: str) -> str:
+    """Forecast with every baseline; a lake without such bars has nothing to do.
+
+    Parameters
+    ----------
+    run : Run
+        Where to read and write.
+    timeframe : str
+        `1h` or `1d`.
+    """
+    try:
+        return forecast_closes(run, timeframe=timeframe, model="naive,seasonal")
+    except NoBarsError as error:
+        return f"nothing to forecast: {error}"
 
 
 def _forecast_one(run: Run, forecaster: Forecaster, plan: ForecastPlan) -> str:
@@ -252,7 +274,7 @@ def decision_times(
     known = _known_moments(opens, timeframe, calendars)
     usable = known[known <= to_instant(limit)]
     if len(usable) == 0:
-        raise InputError(
+        raise NoBarsError(
             f"no {timeframe} bars known by {limit.isoformat()}; "
             "run `alphalake ingest ohlcv` first"
         )

@@ -53,8 +53,8 @@ def check_request(*, horizon: int, n_samples: int, seed: int) -> None:
         raise ForecastError(f"horizon {horizon}: allowed are 1 to 1000 bars")
     if not 0 <= n_samples <= N_PATHS:
         raise ForecastError(f"samples {n_samples}: allowed are 0 to {N_PATHS}")
-    if seed < 0:
-        raise ForecastError(f"seed {seed}: allowed are 0 and above")
+    if not 0 <= seed < 2**63:
+        raise ForecastError(f"seed {seed}: allowed are 0 to {2**63 - 1}")
 
 
 def stationary_indices(

@@ -5,7 +5,7 @@ import json
 import pyarrow.compute as pc
 import pytest
 
-from flows.bodies.forecast import forecast_closes
+from flows.bodies.forecast import forecast_baselines, forecast_closes
 from flows.bodies.heartbeat import beat
 from flows.bodies.ingest import ingest_bars
 from flows.bodies.maintain import maintain_tables
@@ -15,6 +15,7 @@ from flows.bodies.resign import renew_signatures
 from flows.bodies.score import score_settled
 from flows.setup import set_up_trust
 from flows.wiring import Workplace, open_workplace
+from lab.errors import LabError
 from lakehouse.errors import InputError, RefusedError
 from lakehouse.trust.fetching import LocalFetcher
 from lakehouse.trust.verification import TrustedClient
@@ -57,6 +58,31 @@ def test_a_repeated_story_adds_no_data_row(workplace: Workplace):
     assert "nothing new" in again[1]
     assert "no settled forecast is left" in again[2]
     assert "nothing changed" in again[3]
+
+
+def test_baselines_of_a_lake_without_such_bars_have_nothing_to_do(workplace: Workplace):
+    run_plainly("ingest-ohlcv", ingest_bars, source="sample")
+
+    hourly = run_plainly("forecast-baselines", forecast_baselines, timeframe="1h")
+
+    assert hourly.message.startswith("nothing to forecast: no 1h bars known by")
+    daily = run_plainly("forecast-baselines", forecast_baselines, timeframe="1d")
+    assert "2 forecasts" in daily.message
+
+
+@pytest.mark.parametrize(
+    ("request_", "match"),
+    [
+        ({"model": " "}, "--model: name one of naive, seasonal"),
+        ({"horizon": 5000}, "horizon 5000: allowed are 1 to 1000"),
+        ({"seed": 2**63}, "seed 9223372036854775808: allowed are 0 to"),
+    ],
+)
+def test_a_forecast_that_cannot_be_made_is_refused_before_reading(
+    workplace: Workplace, request_: dict, match: str
+):
+    with pytest.raises((InputError, LabError), match=match):
+        run_plainly("forecast", forecast_closes, timeframe="1d", **request_)
 
 
 def test_every_published_artefact_verifies_and_holds_what_the_tables_hold(
