@@ -141,7 +141,7 @@ def test_a_suspected_split_does_not_widen_the_bands(name):
     [
         ({"horizon": 0}, "horizon 0: allowed are 1 to 1000"),
         ({"n_samples": 401}, "samples 401: allowed are 0 to 400"),
-        ({"seed": -1}, "seed -1: allowed are 0 and above"),
+        ({"seed": -1}, "seed -1: allowed are 0 to"),
     ],
 )
 def test_a_bad_request_is_refused_with_what_is_allowed(name, bad, message):
