@@ -126,11 +126,29 @@ def _tables(settings: LakehouseSettings) -> Finding:
 
     if "://" not in settings.root and not Path(settings.root).is_dir():
         return Finding("tables", "note", "no lake yet; `alphalake init`")
+    if orphans := _without_log(settings.root):
+        return Finding(
+            "tables",
+            "fail",
+            f"data files but no _delta_log: {', '.join(orphans)}; restore the log",
+        )
     with connect(settings.root) as session:
         versions = session.versions
         for name in versions:
             session.sql(f"SELECT * FROM {name} LIMIT 1")  # noqa: S608 - declared names
     return Finding("tables", "ok", f"{len(versions)} tables can be read")
+
+
+def _without_log(root: str) -> list[str]:
+    """Return tables of a local root that have data files and no log."""
+    folder = Path(root) / "tables"
+    if "://" in root or not folder.is_dir():
+        return []
+    return sorted(
+        table.name
+        for table in folder.iterdir()
+        if any(table.glob("*.parquet")) and not any(table.glob("_delta_log/*"))
+    )
 
 
 def _prefect(_: LakehouseSettings) -> Finding:

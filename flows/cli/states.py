@@ -8,7 +8,8 @@ from typing import Any
 from flows.environment import refuse_file
 from flows.probe import api_url, find_server
 from lakehouse.clock import Clock, resolve_clock
-from lakehouse.query import connect
+from lakehouse.errors import LakehouseError
+from lakehouse.query import Session, connect
 from lakehouse.settings import load_settings
 
 _NEWEST = {
@@ -21,6 +22,13 @@ _NEWEST = {
     "telemetry": "ts",
     "runs": "finished_at",
 }
+
+
+_LAST_RUNS = (
+    "SELECT flow, arg_max(status, finished_at) AS status,"
+    " max(finished_at) AS finished_at, arg_max(message, finished_at) AS message"
+    " FROM runs GROUP BY flow ORDER BY flow"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +79,10 @@ class PlaceState:
         ]
         for row in self.tables:
             newest = "" if row["newest"] is None else f"{row['newest']:%Y-%m-%d %H:%M}"
+            rows = "damaged" if "problem" in row else row["rows"]
             found.append(
-                f"{row['table']:<30} {row['version']:>7} {row['rows']:>10}  {newest}"
+                f"{row['table']:<30} {row['version']:>7} {rows:>10}"
+                f"  {row.get('problem', newest)}"
             )
         if not self.tables:
             found.append("nothing stored yet; `alphalake demo` fills it")
@@ -109,17 +119,30 @@ def describe_place() -> PlaceState:
 def _read_tables(root: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     with connect(root) as session:
         versions = session.versions
+        try:
+            sizes = session.sql(_sizes(sorted(versions))).rows()
+        except LakehouseError:
+            sizes = [
+                row for name in versions for row in _size_or_problem(session, name)
+            ]
         tables = [
             {"table": row["name"], "version": versions[row["name"]], **row}
-            for row in session.sql(_sizes(sorted(versions))).rows()
+            for row in sizes
         ]
-        runs = session.sql(
-            "SELECT flow, arg_max(status, finished_at) AS status,"
-            " max(finished_at) AS finished_at,"
-            " arg_max(message, finished_at) AS message"
-            " FROM runs GROUP BY flow ORDER BY flow"
-        ).rows()
+        runs = [] if _is_damaged("runs", sizes) else session.sql(_LAST_RUNS).rows()
     return tables, runs
+
+
+def _size_or_problem(session: Session, name: str) -> list[dict[str, Any]]:
+    try:
+        return session.sql(_sizes([name])).rows()
+    except LakehouseError as error:
+        problem = " ".join(str(error).split())
+        return [{"name": name, "rows": None, "newest": None, "problem": problem}]
+
+
+def _is_damaged(name: str, sizes: list[dict[str, Any]]) -> bool:
+    return any(row["name"] == name and "problem" in row for row in sizes)
 
 
 def _sizes(tables: list[str]) -> str:

@@ -8,7 +8,7 @@ checked against `lakehouse.trust.policy` before anything is written, and the rol
 concerned are signed anew in the same publication.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from securesystemslib.signer import Signer
 from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
@@ -63,19 +63,29 @@ def enrol(repository: Repository, role: str, record: KeyRecord) -> PublishReport
 def rotate(repository: Repository, name: str) -> PublishReport:
     """Replace a key by a new pair of the same name and owner, in every role it has.
 
+    A rotation that stopped after the new pair was made goes on with that pair.
+
     Raises
     ------
     PublishError
         If the key has no role, or a new root lacks signatures: it is staged then.
     """
-    roles = roles_of(repository).get(repository.keys.record(name).keyid, ())
+    held = roles_of(repository)
+    current = repository.keys.record(name)
+    retired = _retired_with_role(repository, name, held)
+    roles = held.get(current.keyid) or (held[retired.keyid] if retired else ())
     if not roles:
         raise PublishError(f"key {name!r}: has no role to be rotated in")
     if LIVE in roles:
         raise PublishError(
             f"key {name!r}: approvers make their own keys; enrol the new, revoke the old"
         )
-    old, new = repository.keys.rotate(name)
+    is_unfinished = retired is not None and current.keyid not in held
+    old, new = (
+        (retired, current)
+        if retired is not None and is_unfinished
+        else repository.keys.rotate(name)
+    )
 
     def swap(state: RepositoryState) -> None:
         for role in roles:
@@ -83,6 +93,15 @@ def rotate(repository: Repository, name: str) -> PublishReport:
             _drop(state, role, old.keyid)
 
     return _change(repository, roles[0], swap)
+
+
+def _retired_with_role(
+    repository: Repository, name: str, held: Mapping[str, Sequence[str]]
+) -> KeyRecord | None:
+    for record in repository.keys.list_keys():
+        if record.name == f"{name}.{record.keyid[:8]}" and held.get(record.keyid):
+            return record
+    return None
 
 
 def revoke(

@@ -343,7 +343,8 @@ def _refuse_older(manifest: Manifest, published: Manifest) -> None:
 
 
 def _unwritable(lake_root: str, error: OSError) -> StoreError:
-    return StoreError(f"{lake_root}: cannot be written: {error.strerror or error}")
+    where = error.filename or lake_root
+    return StoreError(f"{where}: cannot be written: {error.strerror or error}")
 
 
 def _report(state: RepositoryState, notes: tuple[str, ...]) -> PublishReport:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -267,11 +268,27 @@ def test_a_damaged_lake_is_said_in_one_line(
     log = Path(place.root) / "tables" / "ohlcv" / "_delta_log"
     for path in log.glob("*.json"):
         path.write_text("{not json")
-    for words in (["status"], ["sql", "SELECT * FROM ohlcv"], ["forecast"]):
+    for words in (["sql", "SELECT * FROM ohlcv"], ["forecast"]):
         status, _, err = call(capsys, *words)
         assert status in {1, 2}, words
         assert "Traceback" not in err
         assert "internal error" not in err
+    status, out, _ = call(capsys, "status")
+    assert status == 0
+    [damaged] = [line for line in out.splitlines() if " damaged " in line]
+    assert damaged.startswith("ohlcv ")
+    assert "ingest-ohlcv" in out
+
+
+def test_a_lost_log_is_named_by_the_doctor(
+    capsys: pytest.CaptureFixture[str], place: Place
+):
+    call(capsys, "init")
+    call(capsys, "ingest", "ohlcv")
+    shutil.rmtree(Path(place.root) / "tables" / "ohlcv" / "_delta_log")
+    status, out, _ = call(capsys, "doctor")
+    assert status == 1
+    assert "data files but no _delta_log: ohlcv" in out
 
 
 @pytest.mark.parametrize("url", ["http://[::1", "http://x:99999/api", "ftp://x/api"])

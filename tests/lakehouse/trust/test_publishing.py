@@ -340,6 +340,22 @@ def test_a_rotation_killed_before_its_root_leaves_a_working_repository(lake):
     lake.repository.resign()
 
 
+@pytest.mark.parametrize("name", ["timestamp", "shadow"])
+def test_a_rotation_that_stopped_at_the_key_folder_goes_on_with_its_pair(lake, name):
+    lake.publish()
+    old, new = lake.keys.rotate(name)  # and killed before anything was signed
+
+    ceremony.rotate(lake.repository, name)
+
+    assert lake.keys.record(name).keyid == new.keyid
+    roles = ceremony.roles_of(lake.repository)
+    assert old.keyid not in roles
+    assert new.keyid in roles
+    assert lake.client().refresh().artefacts["prices"].version == 0
+    ceremony.rotate(lake.repository, name)
+    assert lake.keys.record(name).keyid != new.keyid
+
+
 def test_every_role_has_its_keys(lake):
     roles = ceremony.roles_of(lake.repository)
     by_name = {r.name: roles[r.keyid] for r in lake.keys.list_keys()}
