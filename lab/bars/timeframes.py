@@ -6,7 +6,6 @@ from typing import Final
 
 import numpy as np
 
-from lab.arrays import TimeArray
 from lab.errors import BarsError
 
 _STEPS: Final = MappingProxyType(
@@ -55,8 +54,3 @@ def to_moment(instant: np.datetime64) -> datetime:
     """Return `instant` as an aware `datetime` in UTC."""
     moment: datetime = instant.astype("datetime64[us]").astype(datetime)
     return moment.replace(tzinfo=UTC)
-
-
-def to_instants(times: TimeArray) -> TimeArray:
-    """Return an array of times as `datetime64[us]`."""
-    return np.asarray(times).astype("datetime64[us]")
