@@ -17,6 +17,18 @@ class ForecastError(LabError):
     """A forecast that cannot be made, or that is not a forecast."""
 
 
+class CheckpointError(LabError):
+    """Weights or their configuration that are damaged, or not the model's."""
+
+
+class TrainingError(LabError):
+    """A training that cannot be run as asked."""
+
+
+class FeatureError(LabError):
+    """Features that cannot be built as given."""
+
+
 class ScoringError(LabError):
     """Forecasts or outcomes that cannot be scored as given."""
 

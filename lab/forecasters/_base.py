@@ -11,10 +11,10 @@ Rules of the contract, tested for every registered model:
 Nothing here reads tables or a clock.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -23,7 +23,14 @@ from lab.bars.series import Series
 from lab.bars.timeframes import to_instant
 from lab.errors import ForecastError
 
-__all__ = ["Forecast", "ForecastSkip", "Forecaster", "Series"]
+__all__ = [
+    "Forecast",
+    "ForecastRequest",
+    "ForecastSkip",
+    "Forecaster",
+    "ModelForecaster",
+    "Series",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +145,81 @@ class Forecaster(Protocol):
         ForecastError
             If a series cannot be forecast; `lab.forecasters.batches.forecast_panel`
             sorts those out first.
+        """
+        ...
+
+
+class ForecastRequest(NamedTuple):
+    """One series to forecast at one moment.
+
+    Attributes
+    ----------
+    series : Series
+        Already cut at `as_of`.
+    as_of : datetime
+        Decision time, aware.
+    events : ndarray of shape (n_context + horizon, 20), float32, or None
+        Rows of `lab.features.events.EventEncoder` for the last `n_context` bars of
+        `series` (`n_context` is the smaller of the model's `context` and
+        `series.n_obs`) and the target bars; None leaves the model unconditioned.
+    event_context : str or None
+        JSON of the releases behind `events`, copied into the forecast.
+    """
+
+    series: Series
+    as_of: datetime
+    events: AnyArray | None = None
+    event_context: str | None = None
+
+
+@runtime_checkable
+class ModelForecaster(Forecaster, Protocol):
+    """A forecaster with trained weights.
+
+    Attributes
+    ----------
+    cutoff : datetime or None
+        Newest moment its weights may know of; None where nobody knows.
+    card : mapping
+        What is known of the checkpoint: data, parameters, measures, sha256 per file.
+    takes_events : bool
+        Whether `ForecastRequest.events` changes its forecasts.
+
+    Notes
+    -----
+    Point in time: a forecast whose `as_of` lies before `cutoff`, or whose cut-off is
+    unknown, is marked `is_contaminated`.
+    """
+
+    @property
+    def cutoff(self) -> datetime | None:
+        """Newest moment the weights may know of."""
+
+    @property
+    def card(self) -> Mapping[str, object]:
+        """What is known of the checkpoint."""
+
+    @property
+    def takes_events(self) -> bool:
+        """Whether events change its forecasts."""
+
+    def forecast_requests(
+        self,
+        requests: Sequence[ForecastRequest],
+        *,
+        horizon: int,
+        n_samples: int = 20,
+        seed: int = 0,
+    ) -> list[Forecast]:
+        """Forecast each request, in the order given, as one batch.
+
+        A request's forecast does not depend on the others. Chunking to fit memory is
+        the model's own affair.
+
+        Raises
+        ------
+        ForecastError
+            If a series cannot be forecast.
         """
         ...
 
