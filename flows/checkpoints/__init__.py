@@ -1,0 +1,1 @@
+"""Weights: where they lie, how they are opened, what travels with the project."""
