@@ -6,7 +6,15 @@ from typing import NamedTuple
 
 from lab.bars.targets import MAX_MISSED, forecast_targets
 from lab.bars.timeframes import to_moment
-from lab.forecasters._base import Forecast, Forecaster, ForecastSkip, Series
+from lab.forecasters._base import (
+    Forecast,
+    Forecaster,
+    ForecastRequest,
+    ForecastSkip,
+    ModelForecaster,
+    Series,
+)
+from lab.forecasters.routed import RoutedForecaster
 
 
 class ForecastBatch(NamedTuple):
@@ -50,6 +58,50 @@ def forecast_panel(
     return ForecastBatch(forecasts, skips)
 
 
+def forecast_together(
+    forecaster: ModelForecaster,
+    requests: Sequence[ForecastRequest],
+    *,
+    horizon: int,
+    n_samples: int = 20,
+    seed: int = 0,
+) -> ForecastBatch:
+    """Forecast every request that can be forecast, of any moments, as one batch.
+
+    Parameters
+    ----------
+    forecaster : ModelForecaster
+        Takes them all in one call.
+    requests : sequence of ForecastRequest
+        Their series are cut at their moments here.
+    horizon, n_samples, seed : int
+        As in `Forecaster.forecast`.
+
+    Raises
+    ------
+    ForecastError
+        If the request itself is bad: horizon or n_samples out of range.
+
+    Notes
+    -----
+    Point in time: each series is cut at its request's `as_of` first.
+    """
+    known = [one._replace(series=one.series.until(one.as_of)) for one in requests]
+    reasons = [skip_reason(one.series, forecaster, as_of=one.as_of) for one in known]
+    forecasts = forecaster.forecast_requests(
+        [one for one, why in zip(known, reasons, strict=True) if why is None],
+        horizon=horizon,
+        n_samples=n_samples,
+        seed=seed,
+    )
+    skips = [
+        ForecastSkip(one.series.symbol, why)
+        for one, why in zip(known, reasons, strict=True)
+        if why is not None
+    ]
+    return ForecastBatch(forecasts, skips)
+
+
 def skip_reason(
     series: Series, forecaster: Forecaster, *, as_of: datetime
 ) -> str | None:
@@ -64,6 +116,10 @@ def skip_reason(
     as_of : datetime
         Decision time.
     """
+    if isinstance(forecaster, RoutedForecaster) and (
+        series.asset_class not in forecaster.asset_classes
+    ):
+        return f"{forecaster.name} has no weights for {series.asset_class}"
     if series.n_obs < forecaster.min_context:
         return f"{series.n_obs} bars known, {forecaster.min_context} needed"
     missed = forecast_targets(
