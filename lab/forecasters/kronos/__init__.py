@@ -1,0 +1,1 @@
+"""Kronos: a transformer over tokens of price bars, compatible with published weights."""
