@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flows.bodies.forecast import ForecastPlan, compute_forecasts
+from flows.bodies.forecasting import ForecastPlan, compute_forecasts
 from flows.bodies.score import compute_scores
+from flows.checkpoints.models import open_forecaster
 from flows.runs import Run
 from flows.wiring import Workplace
 from lab.forecasters.frames import predictions_table
-from lab.forecasters.registry import make_forecaster
 from lakehouse.errors import InputError
 from lakehouse.schema.catalogue import table_spec
 
@@ -111,8 +111,14 @@ def replay_run(workplace: Workplace, run_id: str) -> ReplayReport:
 def _forecast_again(run: Run, parameters: dict[str, Any], stored: pa.Table) -> pa.Table:
     forecasts = []
     for name in sorted(set(stored["model_name"].to_pylist())):
-        forecaster = make_forecaster(name)
+        forecaster = open_forecaster(name, run.workplace)
         of_model = stored.filter(pc.equal(stored["model_name"], name))
+        made_by = sorted(set(of_model["model_version"].to_pylist()))
+        if made_by != [forecaster.version]:
+            raise InputError(
+                f"run {run.run_id}: {name} was {', '.join(made_by)}, here it is"
+                f" {forecaster.version}; point ALPHALAKE_{name.upper()} at those weights"
+            )
         plan = ForecastPlan(
             name,
             parameters["timeframe"],

@@ -14,7 +14,7 @@ from lab.forecasters._base import (
     ModelForecaster,
     Series,
 )
-from lab.forecasters.routed import RoutedForecaster
+from lab.forecasters.routed import RoutedForecaster, route_of
 
 
 class ForecastBatch(NamedTuple):
@@ -117,9 +117,9 @@ def skip_reason(
         Decision time.
     """
     if isinstance(forecaster, RoutedForecaster) and (
-        series.asset_class not in forecaster.asset_classes
+        route_of(series) not in forecaster.routes
     ):
-        return f"{forecaster.name} has no weights for {series.asset_class}"
+        return f"{forecaster.name} has no weights for {route_of(series)}"
     if series.n_obs < forecaster.min_context:
         return f"{series.n_obs} bars known, {forecaster.min_context} needed"
     missed = forecast_targets(

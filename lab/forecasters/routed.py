@@ -1,4 +1,4 @@
-"""One model name, another set of weights for each asset class."""
+"""One model name, another set of weights for each asset class and bar length."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -15,14 +15,14 @@ from lab.forecasters._base import (
 
 
 class RoutedForecaster:
-    """Forecasts each series with the weights of its asset class.
+    """Forecasts each series with the weights of its asset class and bar length.
 
     Parameters
     ----------
     name : str
         Name in the tables.
     variants : mapping of str to ModelForecaster
-        Asset class to forecaster; all of one family.
+        Route (`route_of` a series) to forecaster; all of one family.
 
     Notes
     -----
@@ -31,7 +31,7 @@ class RoutedForecaster:
 
     def __init__(self, name: str, variants: Mapping[str, ModelForecaster]) -> None:
         if not variants:
-            raise ForecastError(f"{name}: no weights for any asset class")
+            raise ForecastError(f"{name}: no weights for any series")
         self._name = name
         self._variants = dict(sorted(variants.items()))
 
@@ -41,8 +41,8 @@ class RoutedForecaster:
         return self._name
 
     @property
-    def asset_classes(self) -> frozenset[str]:
-        """Asset classes that have weights."""
+    def routes(self) -> frozenset[str]:
+        """Routes that have weights."""
         return frozenset(self._variants)
 
     @property
@@ -76,7 +76,7 @@ class RoutedForecaster:
 
     @property
     def card(self) -> Mapping[str, object]:
-        """Cards by asset class."""
+        """Cards by route."""
         return {
             "name": self._name,
             "version": self.version,
@@ -111,7 +111,7 @@ class RoutedForecaster:
         n_samples: int = 20,
         seed: int = 0,
     ) -> list[Forecast]:
-        """Forecast each request with the weights of its asset class.
+        """Forecast each request with the weights of its route.
 
         Raises
         ------
@@ -120,16 +120,16 @@ class RoutedForecaster:
         """
         rows: dict[str, list[int]] = {}
         for row, request in enumerate(requests):
-            rows.setdefault(request.series.asset_class, []).append(row)
-        if missing := sorted(set(rows) - self.asset_classes):
+            rows.setdefault(route_of(request.series), []).append(row)
+        if missing := sorted(set(rows) - self.routes):
             raise ForecastError(
                 f"{self._name}: no weights for {', '.join(missing)};"
                 f" there are some for {', '.join(self._variants)}"
             )
         version = self.version
         found: dict[int, Forecast] = {}
-        for asset_class, chosen in rows.items():
-            made = self._variants[asset_class].forecast_requests(
+        for route, chosen in rows.items():
+            made = self._variants[route].forecast_requests(
                 [requests[row] for row in chosen],
                 horizon=horizon,
                 n_samples=n_samples,
@@ -138,6 +138,11 @@ class RoutedForecaster:
             for row, one in zip(chosen, made, strict=True):
                 found[row] = replace(one, model_name=self._name, model_version=version)
         return [found[row] for row in range(len(requests))]
+
+
+def route_of(series: Series) -> str:
+    """Return which weights a series is forecast with: `equity-1d`, `fx-1h`."""
+    return f"{series.asset_class}-{series.timeframe}"
 
 
 def _digests(card: Mapping[str, object]) -> dict[str, str]:
