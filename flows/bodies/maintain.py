@@ -1,12 +1,13 @@
 """Keep the tables fast and small."""
 
+from flows.checkpoints.store import CheckpointStore
 from flows.runs import Run
 from lakehouse.maintenance import maintain
 from lakehouse.trust.pruning import pinned_versions
 
 
 def maintain_tables(run: Run) -> str:
-    """Compact, order, checkpoint and vacuum every table; drop old sample paths.
+    """Compact, order and vacuum every table; drop old sample paths and checkpoints.
 
     Parameters
     ----------
@@ -15,7 +16,8 @@ def maintain_tables(run: Run) -> str:
 
     Notes
     -----
-    Point in time: the age of sample paths is counted by the run's clock.
+    Point in time: ages of sample paths (kept 90 days) and of trained checkpoints (kept
+    six months, the newest always) are counted by the run's clock.
     """
     lake = run.workplace.lake
     kept = {name: sorted(found) for name, found in pinned_versions(lake.root).items()}
@@ -25,6 +27,8 @@ def maintain_tables(run: Run) -> str:
         run.count("files_after", report.n_files_after)
         run.count("files_vacuumed", report.n_vacuumed)
         run.count("forecasts_pruned", report.n_pruned)
+    gone = CheckpointStore(lake.root).prune(now=run.now)
+    run.count("checkpoints_pruned", len(gone))
     run.note_written([report.table for report in reports])
     before, after = run.counts.get("files_before", 0), run.counts.get("files_after", 0)
     return f"{len(reports)} tables maintained: {before} data files are now {after}"

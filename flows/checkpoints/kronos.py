@@ -26,6 +26,7 @@ from lab.errors import CheckpointError
 
 if TYPE_CHECKING:
     from lab.forecasters.kronos.forecaster import KronosForecaster
+
     from lab.forecasters.kronos.network import KronosNetwork
     from lab.forecasters.kronos.tokenizer import KronosTokenizer
 
