@@ -1,5 +1,6 @@
 """Every Prefect flow, imported together."""
 
+from flows.batches import forecast_batch
 from flows.forecast import forecast, forecast_baselines
 from flows.heartbeat import heartbeat
 from flows.ingest import ingest_calendar, ingest_ohlcv
@@ -13,6 +14,7 @@ FLOWS = (
     ingest_calendar,
     forecast,
     forecast_baselines,
+    forecast_batch,
     score_signals,
     publish,
     resign,

@@ -1,4 +1,4 @@
-"""What `alphalake init` makes on a Prefect server: pool, limits, automations.
+"""What `alphalake init` makes on a Prefect server: pools, limits, automations.
 
 Everything is idempotent: what is there and right stays, what differs is replaced.
 Deployments themselves come from `prefect.yaml`, by `prefect deploy --all`.
@@ -18,9 +18,10 @@ from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
-from flows.prefect_steps import LIMITS
+from flows.prefect_steps import GPU, LIMITS
+from flows.worker.resident import WORKER_TYPE, ResidentWorker
 
-POOL: Final = "lab"
+LAB: Final = "lab"
 HEARTBEAT_S: Final = 30
 SILENCE_S: Final = 90
 ZOMBIES: Final = "alphalake-zombie-runs"
@@ -28,7 +29,7 @@ _ALIVE: Final = ("heartbeat", "Completed", "Failed", "Cancelled", "Crashed")
 
 
 def set_up_server() -> list[str]:
-    """Make the work pool, the global limits and the automations.
+    """Make the work pools, the global limits and the automations.
 
     Returns
     -------
@@ -36,7 +37,23 @@ def set_up_server() -> list[str]:
         What was made or replaced now, in words; empty if all was there.
     """
     with get_client(sync_client=True) as client:
-        made = [*_make_pool(client), *_make_limits(client)]
+        made = [
+            *_make_pool(
+                client,
+                WorkPoolCreate(name=LAB, type="process", base_job_template=_template()),
+            ),
+            *_make_pool(
+                client,
+                WorkPoolCreate(
+                    name=GPU,
+                    type=WORKER_TYPE,
+                    description="Forecast batches, one at a time: `alphalake worker`.",
+                    concurrency_limit=1,
+                    base_job_template=ResidentWorker.get_default_base_job_template(),
+                ),
+            ),
+            *_make_limits(client),
+        ]
     return [*made, *_make_automation(zombie_automation())]
 
 
@@ -65,14 +82,12 @@ def zombie_automation() -> Automation:
     )
 
 
-def _make_pool(client: SyncPrefectClient) -> list[str]:
+def _make_pool(client: SyncPrefectClient, wanted: WorkPoolCreate) -> list[str]:
     try:
-        client.create_work_pool(
-            WorkPoolCreate(name=POOL, type="process", base_job_template=_template())
-        )
+        client.create_work_pool(wanted)
     except ObjectAlreadyExists:
         return []
-    return [f"work pool {POOL}"]
+    return [f"work pool {wanted.name}"]
 
 
 def _template() -> dict[str, Any]:

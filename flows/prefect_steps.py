@@ -6,7 +6,7 @@ a verb does not queue behind the schedule.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Final, TypeVar
 
 from prefect import task
@@ -18,13 +18,17 @@ from prefect.tasks import Task
 
 from flows.runs import COMMIT_WAITS_S, FETCH_WAITS_S, Body, Outcome, execute
 from flows.wiring import open_workplace
+from flows.worker.holding import device_held
 from lakehouse.errors import CommitConflictError, SourceUnavailableError
 
 T = TypeVar("T")
 # Named resources and how many runs may hold each; `alphalake init` creates them.
-LIMITS: Final = {"lab-batch": 1, "lab-publish": 1}
+GPU: Final = "gpu"
+LIMITS: Final = {"lab-batch": 1, "lab-publish": 1, GPU: 1}
 LEASE_S = 60
 TURN_WAIT_S = 3600
+# A lease whose holder was killed is free again after a minute, and a quarter more.
+GPU_WAIT_S = 150
 
 
 def _retry_on(
@@ -114,7 +118,15 @@ def _turn(resource: str | None) -> Iterator[None]:
     if resource is None or deployment.id is None:
         yield
         return
-    with concurrency(
-        resource, occupy=1, timeout_seconds=TURN_WAIT_S, lease_duration=LEASE_S
+    is_gpu = resource == GPU
+    with (
+        concurrency(
+            resource,
+            occupy=1,
+            timeout_seconds=GPU_WAIT_S if is_gpu else TURN_WAIT_S,
+            lease_duration=LEASE_S,
+            strict=is_gpu,
+        ),
+        device_held() if is_gpu else nullcontext(),
     ):
         yield

@@ -1,0 +1,1 @@
+"""The resident forecast worker: one process beside the accelerator, models loaded once."""
