@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -23,6 +24,7 @@ from lakehouse.screening.bars import (
     to_microseconds,
 )
 from lakehouse.sources._base import RELEASE_SCHEMA, RawReleases
+from lakehouse.sources.event_types import is_unscheduled
 
 NOTICE: Final = timedelta(days=30)
 FOMC_NOTICE: Final = timedelta(days=365)
@@ -39,8 +41,17 @@ _FOMC: Final = re.compile(
 )
 
 
-def notice(event: str, event_type: str | None) -> timedelta:
-    """Return how long before a release its date is announced."""
+def notice(row: Mapping[str, Any]) -> timedelta:
+    """Return how long before a release its date is announced.
+
+    Notes
+    -----
+    Point in time: nothing for what came unscheduled, such as a cut between meetings.
+    """
+    event, event_type = row["event"] or "", row["event_type"]
+    ts, currency = row["ts"], row["currency"] or ""
+    if ts is not None and is_unscheduled(event, event_type, currency, ts):
+        return timedelta(0)
     is_fomc = bool(_FOMC.search(event)) or (event_type or "").lower() == "fomc"
     return FOMC_NOTICE if is_fomc else NOTICE
 
@@ -79,7 +90,7 @@ class ReleaseRows:
         if "event_type" not in table.column_names:
             table = table.append_column("event_type", pa.nulls(table.num_rows, TEXT))
         rows = table.select(RELEASE_SCHEMA.names).to_pylist()
-        notices = [notice(row["event"] or "", row["event_type"]) for row in rows]
+        notices = [notice(row) for row in rows]
         return cls(
             source=raw.source,
             rows=rows,
@@ -204,7 +215,7 @@ def release_table_rows(
                 "forecast": row["forecast"],
                 "previous": row["previous"],
                 "is_timed": is_timed,
-                "scheduled_known_ts": ts - notice(row["event"], row["event_type"]),
+                "scheduled_known_ts": ts - notice(row),
                 "actual_known_ts": known,
                 "source": source,
                 "ingested_at": now,

@@ -1,13 +1,9 @@
-"""Cells of a calendar: figures with units, impact labels, names of events.
+"""Cells of a calendar: figures with units, impact labels, currencies.
 
 A cell that is not one number (vote splits `0-0-9`, auctions `2.31|2.4`, `Pass`) is
 unknown, never a part of itself. Percentages stay points: `0.3%` is 0.3.
 """
 
-import csv
-import functools
-import re
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -17,7 +13,6 @@ import pyarrow.compute as pc
 
 from lakehouse.sources._cells import Floats, is_text, to_numbers
 
-OTHER: Final = "other"
 _IMPACTS: Final = {
     "high": 3,
     "red": 3,
@@ -172,29 +167,6 @@ def to_currency(cell: str | None) -> str | None:
     return _CURRENCIES.get(
         text.lower(), text.upper() if len(text) == 3 and text != "All" else text
     )
-
-
-@functools.cache
-def _event_types() -> tuple[tuple[str, str, re.Pattern[str]], ...]:
-    path = Path(__file__).with_name("event_types.csv")
-    with path.open(encoding="utf-8", newline="") as file:
-        return tuple(
-            (
-                row["event_type"],
-                row["currency"],
-                re.compile(row["pattern"], re.IGNORECASE),
-            )
-            for row in csv.DictReader(file)
-        )
-
-
-@functools.lru_cache(maxsize=20_000)
-def event_type(event: str, currency: str) -> str:
-    """Classify a release by `event_types.csv`; the first line that fits decides."""
-    for kind, code, pattern in _event_types():
-        if code in {"", currency} and pattern.search(event):
-            return kind
-    return OTHER
 
 
 def floats_or_null(values: npt.NDArray[np.float64]) -> pa.Array:

@@ -22,7 +22,6 @@ from lakehouse.sources._base import RELEASE_SCHEMA, RawReleases
 from lakehouse.sources._delimited import SURPLUS
 from lakehouse.sources._opening import arrow_errors, open_sheets
 from lakehouse.sources._release_cells import (
-    event_type,
     floats_or_null,
     to_currency,
     to_figures,
@@ -33,10 +32,11 @@ from lakehouse.sources._stamps import DateOrder, Stamps, parse_stamps, probe
 from lakehouse.sources._unpack import digest, read_file
 from lakehouse.sources._zones import DAY, UTC_ZONE, Zone, parse_zone
 from lakehouse.sources.dialects._base import Sheet
+from lakehouse.sources.event_types import event_type
 from lakehouse.sources.files import find_files
 
 READER_VERSION: Final = (
-    2  # part of every window: raise it when rows would read otherwise
+    3  # part of every window: raise it when rows would read otherwise
 )
 HEADER_WORDS: Final = frozenset(
     [
@@ -169,6 +169,7 @@ def _read_sheet(sheet: Sheet, zone: Zone | None) -> _Part:
     currencies = [
         to_currency(cell) for cell in _strings(columns.get("currency"), n_rows)
     ]
+    symbols = _blank_to_null(columns.get("symbol"), n_rows)
     times = _times(sheet, columns, zone)
     labels = _strings(columns.get("importance"), n_rows)
     importance, notes = to_importance(labels, events)
@@ -177,16 +178,16 @@ def _read_sheet(sheet: Sheet, zone: Zone | None) -> _Part:
             pa.timestamp("us", tz="UTC")
         ),
         "currency": pa.array(currencies, type=pa.string()),
-        "symbol": pa.array(
-            _blank_to_null(columns.get("symbol"), n_rows), type=pa.string()
-        ),
+        "symbol": pa.array(symbols, type=pa.string()),
         "event": pa.array(
             [(cell or "").strip() or None for cell in events], type=pa.string()
         ),
         "event_type": pa.array(
             [
-                event_type((event or "").strip(), currency or "")
-                for event, currency in zip(events, currencies, strict=True)
+                event_type((event or "").strip(), currency or "", symbol)
+                for event, currency, symbol in zip(
+                    events, currencies, symbols, strict=True
+                )
             ],
             type=pa.string(),
         ),

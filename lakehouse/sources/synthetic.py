@@ -26,7 +26,6 @@ from lakehouse.sources._base import (
     RawBars,
     RawReleases,
 )
-from lakehouse.sources._release_cells import event_type
 from lakehouse.sources._synthetic_bars import Grid, daily_grid, hourly_grids
 from lakehouse.sources._synthetic_calendar import KINDS, Release, releases_until
 from lakehouse.sources._synthetic_days import DailyPath, daily_path
@@ -40,6 +39,7 @@ from lakehouse.sources._synthetic_market import (
     companies,
 )
 from lakehouse.sources._synthetic_truth import describe_truth
+from lakehouse.sources.event_types import event_type
 
 DEFAULT_SEED: Final = 7
 DEFAULT_YEARS: Final = 2.0

@@ -1,0 +1,1 @@
+"""What models are told beside the bars: events, leaders and the market's regime."""
