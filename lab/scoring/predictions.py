@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lab.arrays import AnyArray, BoolArray, FloatArray
+from lab.arrays import AnyArray, BoolArray, FloatArray, IntArray
 from lab.bars.timeframes import HORIZONS, to_instant
 from lab.scoring.coverage import (
     is_covered,
@@ -165,7 +165,7 @@ def _scores(
     actual_return = np.log(actual / last_close)
     absolute_error = np.abs(actual - p50)
     is_contaminated = _flags(predictions["is_contaminated"])[asked.row]
-    crps, pit = _distribution_scores(predictions, asked, actual)
+    crps, pit, n_samples = _distribution_scores(predictions, asked, actual)
     is_flat = (predicted == 0) | (happened == 0)
     return {
         **{name: predictions[name].to_numpy()[asked.row] for name in _COPIED},
@@ -186,6 +186,7 @@ def _scores(
         "pinball_mean": pinball_loss(bands, LEVELS, actual).mean(axis=1),
         "crps": crps,
         "pit": pit,
+        "n_samples": n_samples,
         "winkler": winkler_score(p10, p90, actual),
         "actual_return": actual_return,
         "strategy_return": predicted * actual_return,
@@ -198,15 +199,17 @@ def _scores(
 
 def _distribution_scores(
     predictions: pa.Table, asked: Unfolded, actual: FloatArray
-) -> tuple[FloatArray, FloatArray]:
+) -> tuple[FloatArray, FloatArray, IntArray]:
     # CRPS and PIT: from the quantiles, then from samples where there are any.
     crps = crps_from_quantiles(asked.bands, LEVELS, actual)
     p10, p50, p90 = asked.bands.T
     pit = pit_from_band(p10, p50, p90, actual)
+    n_samples = np.zeros(len(actual), dtype=np.int64)
     for rows, samples in samples_at(predictions, asked):
         crps[rows] = crps_from_samples(samples, actual[rows])
         pit[rows] = pit_from_samples(samples, actual[rows])
-    return crps, pit
+        n_samples[rows] = samples.shape[1]
+    return crps, pit, n_samples
 
 
 def _to_table(

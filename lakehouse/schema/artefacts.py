@@ -4,7 +4,7 @@ They are replaced whole by the publish flow. `artefact_` keeps them apart from t
 tables of the same subject.
 """
 
-from lakehouse.schema import forecasts, market
+from lakehouse.schema import forecasts, market, verdicts
 from lakehouse.schema._columns import (
     MODEL_NAME,
     SYMBOL,
@@ -104,4 +104,18 @@ RECENT_BARS = TableSpec(
     sort_by=("symbol", "timeframe", "ts"),
 )
 
-TABLES = (LATEST_PREDICTIONS, SIGNAL_PERFORMANCE, INSTRUMENTS, RECENT_BARS)
+EVALUATION_REPORT = TableSpec(
+    name="artefact_evaluation_report",
+    description="The court's verdicts at one moment.",
+    columns=verdicts.VERDICT_FIGURES,
+    key=verdicts.SKILL_VERDICTS.key,
+    sort_by=verdicts.SKILL_VERDICTS.sort_by,
+)
+
+TABLES = (
+    LATEST_PREDICTIONS,
+    SIGNAL_PERFORMANCE,
+    EVALUATION_REPORT,
+    INSTRUMENTS,
+    RECENT_BARS,
+)

@@ -12,13 +12,22 @@ from lakehouse.schema import (
     market,
     research,
     telemetry,
+    verdicts,
 )
 from lakehouse.schema._spec import TableSpec
 
 TABLES: Final[Mapping[str, TableSpec]] = MappingProxyType(
     {
         spec.name: spec
-        for module in (market, forecasts, research, lifecycle, telemetry, artefacts)
+        for module in (
+            market,
+            forecasts,
+            verdicts,
+            research,
+            lifecycle,
+            telemetry,
+            artefacts,
+        )
         for spec in module.TABLES
     }
 )

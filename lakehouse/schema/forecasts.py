@@ -176,6 +176,13 @@ PREDICTION_SCORES = TableSpec(
             minimum=0,
             maximum=1,
         ),
+        ColumnSpec(
+            "n_samples",
+            INTEGER,
+            "Sample paths behind `crps` and `pit`; 0: the quantiles; null: not noted.",
+            is_nullable=True,
+            minimum=0,
+        ),
         number(
             "winkler", "Interval score of the 80 % band.", "quote currency", minimum=0
         ),
