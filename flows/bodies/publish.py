@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
+from flows.bodies.checkpoints import model_digests
 from flows.manifests import code_commit, lock_hash
 from flows.runs import Run
 from lab.evaluation.decisions import record_decision
@@ -97,6 +98,7 @@ def _publish(
             code_commit=code_commit(),
             lock_hash=lock_hash(),
             metrics={"n_rows": float(content[kind].num_rows)},
+            models=models_behind(run, content[kind]),
         )
         for kind in kinds
     ]
@@ -104,6 +106,15 @@ def _publish(
     run.notes += report.notes
     _record(run, manifests, report)
     return f"version {report.version} published: {', '.join(kinds)}"
+
+
+def models_behind(run: Run, rows: pa.Table) -> dict[str, str]:
+    """Return the sha256 of every model file behind an artefact's forecasts."""
+    if not {"model_name", "model_version"} <= set(rows.column_names):
+        return {}
+    names, versions = rows["model_name"], rows["model_version"]
+    pairs = set(zip(names.to_pylist(), versions.to_pylist(), strict=True))
+    return model_digests(run, pairs)
 
 
 def read_content(session: Session, kind: str) -> pa.Table:
