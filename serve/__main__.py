@@ -37,7 +37,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--trust", type=Path, help="trusted root.json")
     parser.add_argument("--state", type=Path, help="the gateway's own folder")
     parser.add_argument("--now", help="the present, if not wall time")
-    parser.add_argument("--workers", type=int, default=1, choices=range(1, 17))
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        choices=range(1, 17),
+        help="processes; more than one cannot answer /predict",
+    )
     parser.add_argument(
         "--rate-limit", type=float, help="requests a second per address; 0 = no limit"
     )
@@ -67,7 +73,7 @@ def read_settings(options: argparse.Namespace) -> ServeSettings:
         if getattr(options, name) is not None
     }
     try:
-        settings = ServeSettings(**given)
+        settings = ServeSettings(**given, processes=options.workers)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         raise InputError(f"serve {first['loc'][0]}: {first['msg']}") from error

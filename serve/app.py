@@ -22,6 +22,8 @@ from serve.fast import FastLayer
 from serve.gateway import Gateway, Tokens
 from serve.laboratory import LabReader
 from serve.limits import MAX_BODY, TokenBuckets
+from serve.predict.controller import PredictController, WorkController
+from serve.predict.metrics import QueueCollector
 from serve.present import LakeClock
 from serve.probes import GatewayCollector, ProbeController
 from serve.problems import from_bug, from_http, from_problem
@@ -101,6 +103,8 @@ def _assemble(gateway: Gateway) -> FastLayer:
             RepositoryController,
             read_lake_data,
             AdminController,
+            PredictController,
+            WorkController,
             ProbeController,
             build_handler(gateway.holder),
         ],
@@ -122,6 +126,7 @@ def _assemble(gateway: Gateway) -> FastLayer:
         router, gateway.holder, TokenBuckets(settings.rate_limit, settings.burst)
     )
     registry.register(GatewayCollector(gateway, layer))
+    registry.register(QueueCollector(gateway.queue))
     return layer
 
 

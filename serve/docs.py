@@ -73,6 +73,8 @@ def build_openapi(version: str) -> OpenAPIConfig:
             security_schemes={
                 "admin": SecurityScheme(type="http", scheme="bearer"),
                 "consumer": SecurityScheme(type="http", scheme="bearer"),
+                "predict": SecurityScheme(type="http", scheme="bearer"),
+                "worker": SecurityScheme(type="http", scheme="bearer"),
             }
         ),
     )

@@ -13,12 +13,12 @@ from typing import Any
 
 from serve.board import Holder
 from serve.limits import (
-    MAX_BODY,
     MAX_HEADER_BYTES,
     MAX_HEADERS,
     MAX_PATH,
     MAX_QUERY,
     TokenBuckets,
+    max_body,
 )
 from serve.problems import MEDIA_TYPE, problem
 from serve.renditions import EMPTY_BODY, Message, conditions
@@ -94,6 +94,7 @@ class FastLayer:
             return
         if method == "HEAD":
             scope["method"] = "GET"
+            scope["is_head"] = True
         status = 500
 
         async def guarded(message: Message) -> None:
@@ -167,8 +168,9 @@ def _refuse_content(scope: Scope, headers: Headers) -> tuple[int, str] | None:
     if "\x00" in scope["path"] or "\ufffd" in scope["path"]:
         return 400, "the path is not text: it holds NUL or is not UTF-8"
     length = next((value for name, value in headers if name == b"content-length"), b"0")
-    if not length.isdigit() or int(length) > MAX_BODY:
-        return 413, f"the body is larger than {MAX_BODY} bytes"
+    allowed = max_body(scope["path"])
+    if not length.isdigit() or int(length) > allowed:
+        return 413, f"the body is larger than {allowed} bytes"
     return None
 
 

@@ -14,6 +14,7 @@ from serve.board import Holder
 from serve.cache import AnswerCache
 from serve.errors import UnauthorisedError
 from serve.laboratory import LabReader
+from serve.predict.jobs import WorkQueue
 from serve.present import Present
 from serve.provider import ArtefactProvider
 from serve.pulls import PullLog
@@ -80,6 +81,8 @@ class Gateway:
     tokens : Tokens
     pulls : PullLog
     laboratory : LabReader
+    queue : WorkQueue
+        Forecasts that clients wait for.
     """
 
     settings: ServeSettings
@@ -91,6 +94,7 @@ class Gateway:
     pulls: PullLog
     laboratory: LabReader
     cache: AnswerCache = field(default_factory=AnswerCache)
+    queue: WorkQueue = field(default_factory=WorkQueue)
 
     @property
     def view(self) -> View | None:

@@ -21,12 +21,16 @@ _KINDS: Final[Mapping[int, tuple[str, str]]] = {
     401: ("unauthorised", "A valid bearer token is needed"),
     404: ("not-found", "Nothing here"),
     405: ("method-not-allowed", "This route does not take this method"),
+    409: ("conflict", "Answered already"),
     413: ("body-too-large", "The request body is too large"),
     414: ("path-too-long", "The path or query is too long"),
+    422: ("cannot-forecast", "These bars cannot be forecast"),
     429: ("too-many-requests", "Too many requests"),
     431: ("headers-too-large", "The request headers are too large"),
     500: ("internal", "The gateway failed"),
+    502: ("model-failed", "The model failed"),
     503: ("unavailable", "Not available now"),
+    504: ("given-up", "No worker finished the forecast"),
 }
 
 

@@ -38,6 +38,9 @@ class ServeSettings(BaseSettings):
     rate_limit: float = Field(
         default=200.0, ge=0, description="Requests a second per address; 0 = no limit."
     )
+    processes: int = Field(
+        default=1, ge=1, description="Of this gateway; forecasts need a single one."
+    )
     burst: float = Field(
         default=400.0, ge=1, description="Requests an address may send at once."
     )
