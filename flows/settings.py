@@ -27,6 +27,10 @@ class FlowSettings(BaseSettings):
         default=None, description="Name of the exchange, for the source `ccxt`."
     )
     calendar: str | None = Field(default=None, description="File of economic releases.")
+    event_types: str | None = Field(
+        default=None,
+        description="CSV of release names by type, in place of the built-in table.",
+    )
 
 
 @lru_cache(maxsize=1)
