@@ -6,6 +6,7 @@ holds the predictor's `config.json` and `model.safetensors`, or two folders `mod
 the published code.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from lab.forecasters.kronos.tokenizer import KronosTokenizer
 
 COMPACT: Final = "compact"
+_ODD: Final = re.compile(r"[^A-Za-z0-9_.=-]+")
 WINDOW: Final = 512
 """Tokens that a published predictor attends to, where nothing else is known."""
 
@@ -68,7 +70,8 @@ class Pair:
     def version(self) -> str:
         """The predictor's name and a hash of both halves."""
         name = self.predictor.card.get("name") or Path(self.predictor.source).name
-        return f"{name}+{self.predictor.fingerprint}{self.tokenizer.fingerprint[:4]}"
+        plain = _ODD.sub("-", str(name))[:60]
+        return f"{plain}+{self.predictor.fingerprint}{self.tokenizer.fingerprint[:4]}"
 
     @property
     def window(self) -> int:

@@ -31,6 +31,15 @@ def test_what_was_written_opens_with_the_same_bytes(folder: Path) -> None:
     assert not codes.training
 
 
+def test_a_version_can_stand_in_a_path_whatever_the_folder_is_called(
+    folder: Path,
+) -> None:
+    odd = folder.with_name("my weights, é / v2".replace("/", "_"))
+    folder.rename(odd)
+    (odd / "model" / "card.json").unlink()
+    assert read_pair(str(odd)).version.startswith("my-weights-_-v2+")
+
+
 def test_a_hub_id_is_found_in_the_cache_with_its_published_tokenizer(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
