@@ -7,6 +7,7 @@ from typing import Final
 from lakehouse.errors import TableNotFoundError
 from lakehouse.schema import (
     artefacts,
+    bands,
     forecasts,
     lifecycle,
     market,
@@ -22,6 +23,7 @@ TABLES: Final[Mapping[str, TableSpec]] = MappingProxyType(
         for module in (
             market,
             forecasts,
+            bands,
             verdicts,
             research,
             lifecycle,
