@@ -1,4 +1,4 @@
-"""Flow that says the lab is up and sweeps runs whose process is gone."""
+"""Flow that says the lab is up and sweeps runs that nobody works on."""
 
 from datetime import datetime, timedelta
 from typing import Final
@@ -12,6 +12,8 @@ from prefect.states import Crashed
 from flows.bodies.heartbeat import beat
 from flows.prefect_steps import run_body
 from flows.runs import Outcome
+from flows.worker.presence import living_workers
+from flows.worker.takeover import sweep_overdue
 from lakehouse.clock import Clock
 
 PENDING_LIMIT: Final = timedelta(minutes=10)
@@ -20,11 +22,14 @@ SILENCE_LIMIT: Final = timedelta(minutes=5)
 
 @flow(name="heartbeat")
 def heartbeat() -> Outcome:
-    """Write the lab's heartbeat, then mark dead runs as crashed."""
-    outcome = run_body("heartbeat", beat)
+    """Write the lab's heartbeat, then end dead runs and batches that nobody took."""
     with get_client(sync_client=True) as client:
         # Prefect's own times are wall times.
-        sweep_zombies(client, now=Clock().now())
+        workers = living_workers(client, now=Clock().now())
+        outcome = run_body("heartbeat", beat, gpu_workers=len(workers))
+        now = Clock().now()
+        sweep_zombies(client, now=now)
+        sweep_overdue(client, now=now)
     return outcome
 
 

@@ -51,3 +51,35 @@ def find_server() -> str | None:
     """Return the API that answers, or None."""
     url = api_url()
     return url if answers(url) else None
+
+
+def pool_workers(url: str, pool: str) -> dict[str, str] | None:
+    """Return the newest sign of life of each online worker of a work pool.
+
+    Parameters
+    ----------
+    url : str
+        Prefect API that answers.
+    pool : str
+        Name of the work pool.
+
+    Returns
+    -------
+    dict of str to str or None
+        Worker's name to an ISO 8601 time; None if the server does not say.
+    """
+    request = urllib.request.Request(  # noqa: S310 - scheme checked by `answers`
+        f"{url}/work_pools/{pool}/workers/filter",
+        data=b"{}",
+        headers={"content-type": "application/json"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=ANSWER_S) as reply:  # noqa: S310
+            found = json.load(reply)
+        return {
+            one["name"]: one["last_heartbeat_time"]
+            for one in found
+            if one["status"] == "ONLINE"
+        }
+    except (OSError, ValueError, KeyError, TypeError, urllib.error.URLError):
+        return None

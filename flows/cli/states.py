@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.environment import refuse_file
-from flows.probe import api_url, find_server
+from flows.probe import api_url, find_server, pool_workers
 from lakehouse.clock import Clock, resolve_clock
 from lakehouse.errors import LakehouseError
 from lakehouse.query import Session, connect
@@ -51,6 +51,8 @@ class PlaceState:
         Prefect API that answers.
     server_asked : str
         The one that was asked.
+    workers : dict of str to str, or None
+        Online workers of pool `gpu` and their newest sign of life; None if unknown.
     """
 
     root: str
@@ -61,6 +63,7 @@ class PlaceState:
     runs: list[dict[str, Any]]
     server: str | None
     server_asked: str
+    workers: dict[str, str] | None = None
 
     def lines(self) -> list[str]:
         """Return the state for a person."""
@@ -74,6 +77,7 @@ class PlaceState:
             f"keys    {self.keys}",
             f"now     {self.now:%Y-%m-%d %H:%M:%S} UTC{frozen}",
             f"prefect {server}",
+            *self._worker_lines(),
             "",
             f"{'table':<30} {'version':>7} {'rows':>10}  newest",
         ]
@@ -94,6 +98,14 @@ class PlaceState:
         ]
         return found
 
+    def _worker_lines(self) -> list[str]:
+        if self.workers is None:
+            return []
+        names = ", ".join(
+            f"{name} (heard {seen[11:19]} UTC)" for name, seen in self.workers.items()
+        )
+        return [f"worker  {names or 'none polls pool gpu; `alphalake worker`'}"]
+
 
 def describe_place() -> PlaceState:
     """Return the state of the place that the environment names."""
@@ -104,6 +116,7 @@ def describe_place() -> PlaceState:
     runs: list[dict[str, Any]] = []
     if "://" in settings.root or Path(settings.root).is_dir():
         tables, runs = _read_tables(settings.root)
+    server = find_server()
     return PlaceState(
         settings.root,
         str(settings.keys),
@@ -111,8 +124,9 @@ def describe_place() -> PlaceState:
         clock.source,
         tables,
         runs,
-        find_server(),
+        server,
         api_url(),
+        pool_workers(server, "gpu") if server else None,
     )
 
 

@@ -9,21 +9,22 @@ from functools import partial
 from typing import Final
 
 import httpx
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectException
 
 from flows.catalogue import FLOWS
 from flows.prefect_setup import set_up_server
+from flows.prefect_steps import GPU, LEASE_S
 from flows.wiring import Workplace
 from flows.worker.figures import RunFigures, report_figures
+from flows.worker.presence import ALIVE, BEAT_S, living_workers
 from flows.worker.resident import ResidentWorker
 from flows.worker.service import WorkerPlan
-from flows.worker.takeover import POOL, sweep_overdue, take_over
+from flows.worker.takeover import free_lost_slots, sweep_overdue, take_over
 from lakehouse.clock import Clock
 from lakehouse.errors import LakehouseError, RefusedError, SourceUnavailableError
 
-BEAT_S: Final = 15
-ALIVE: Final = timedelta(seconds=3 * BEAT_S)
+LEASE: Final = timedelta(seconds=LEASE_S)
 LONGEST_PAUSE_S: Final = 15.0
 DRAIN_LOOK_S: Final = 0.1
 Say = Callable[[str], None]
@@ -74,7 +75,7 @@ async def serve_pool(plan: WorkerPlan, ended: asyncio.Event, say: Say) -> Tally:
         ) from error
     tally = Tally()
     worker = ResidentWorker(
-        POOL,
+        GPU,
         flows={flow.name: flow for flow in FLOWS},
         device=plan.device,
         report=partial(_report, plan.workplace, tally, say),
@@ -85,7 +86,7 @@ async def serve_pool(plan: WorkerPlan, ended: asyncio.Event, say: Say) -> Tally:
         create_pool_if_not_found=False,
     )
     async with worker:
-        say(f"pool {POOL} of {plan.server} on {plan.device}, polling as {plan.name}")
+        say(f"pool {GPU} of {plan.server} on {plan.device}, polling as {plan.name}")
         await _poll(worker, plan, ended, say)
         if worker.limiter.borrowed_tokens:
             say("draining: the run in hand ends first")
@@ -97,25 +98,27 @@ def _prepare(plan: WorkerPlan, say: Say) -> None:
     made = set_up_server()
     if made:
         say(f"made on the server: {', '.join(made)}")
+    now = Clock().now()
     with get_client(sync_client=True) as client:
-        _refuse_others(client, plan.name)
-        now = Clock().now()
+        # Our lock proves only that no process of this host has the pool's runs.
+        others = [
+            one
+            for one in living_workers(client, now=now, within=2 * LEASE)
+            if one.name != plan.name
+        ]
+        for one in others:
+            seen = one.last_heartbeat_time
+            if seen is not None and now - seen < ALIVE:
+                raise RefusedError(
+                    f"pool {GPU} is served by worker {one.name},"
+                    f" last heard {seen:%H:%M:%S} UTC; one worker per pool"
+                )
         for line in take_over(client, now=now):
             say(line)
+        if not others and free_lost_slots(client):
+            say(f"limit {GPU}: its holder is gone; free again")
         for name in sweep_overdue(client, now=now):
             say(f"{name}: its deadline had passed; cancelled")
-
-
-def _refuse_others(client: SyncPrefectClient, name: str) -> None:
-    # Our lock proves only that no process of this host has the pool's runs.
-    since = Clock().now() - ALIVE
-    for one in client.read_workers_for_work_pool(POOL):
-        seen = one.last_heartbeat_time
-        if one.name != name and seen is not None and seen > since:
-            raise RefusedError(
-                f"pool {POOL} is served by worker {one.name},"
-                f" last heard {seen:%H:%M:%S} UTC; one worker per pool"
-            )
 
 
 async def _poll(

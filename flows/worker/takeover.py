@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.client.schemas.filters import (
     FlowFilter,
     FlowRunFilter,
@@ -16,14 +17,14 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun
 from prefect.states import AwaitingRetry, Cancelled, Crashed
 
+from flows.prefect_steps import GPU, LIMITS
 from flows.worker.deadlines import batch_deadline
 from lakehouse.errors import InputError
 
-POOL: Final = "gpu"
 BATCH_FLOW: Final = "forecast-batch"
 MAX_TRIES: Final = 3
 _LIMIT: Final = 200
-_POOL_FILTER: Final = {"name": {"any_": [POOL]}}
+_POOL_FILTER: Final = {"name": {"any_": [GPU]}}
 
 
 def take_over(client: SyncPrefectClient, *, now: datetime) -> list[str]:
@@ -64,6 +65,22 @@ def _requeue(client: SyncPrefectClient, run: FlowRun, *, now: datetime) -> str:
     state: Any = AwaitingRetry(scheduled_time=now, message="its worker is gone")
     client.set_flow_run_state(run.id, state, force=True)
     return "its worker is gone; it runs again"
+
+
+def free_lost_slots(client: SyncPrefectClient) -> bool:
+    """Take the limit's slots from dead holders at once; return whether there were any.
+
+    A lease of a dead holder ends after a minute by itself, but one that the server
+    forgot never does. The limit is made anew, so that the old lease frees nothing of it
+    when it ends later.
+    """
+    if not client.read_global_concurrency_limit_by_name(GPU).active_slots:
+        return False
+    client.delete_global_concurrency_limit_by_name(GPU)
+    client.create_global_concurrency_limit(
+        GlobalConcurrencyLimitCreate(name=GPU, limit=LIMITS[GPU])
+    )
+    return True
 
 
 def sweep_overdue(client: SyncPrefectClient, *, now: datetime) -> list[str]:

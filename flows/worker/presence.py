@@ -1,0 +1,39 @@
+"""Which workers poll pool `gpu`."""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import Worker
+from prefect.exceptions import ObjectNotFound
+
+from flows.prefect_steps import GPU
+
+BEAT_S: Final = 15
+ALIVE: Final = timedelta(seconds=3 * BEAT_S)
+
+
+def living_workers(
+    client: SyncPrefectClient, *, now: datetime, within: timedelta = ALIVE
+) -> list[Worker]:
+    """Return the workers of pool `gpu` that the server has heard of lately.
+
+    Parameters
+    ----------
+    client : SyncPrefectClient
+        The server.
+    now : datetime
+        Wall time, UTC.
+    within : timedelta
+        How long ago still counts; three of a worker's beats by default.
+    """
+    try:
+        found = client.read_workers_for_work_pool(GPU)
+    except ObjectNotFound:
+        return []
+    return [
+        one
+        for one in found
+        if one.last_heartbeat_time is not None
+        and one.last_heartbeat_time > now - within
+    ]
