@@ -147,6 +147,11 @@ class Run:
         lake = self.workplace.lake
         return self._note(self.commit(lambda: lake.append(table, rows, window=window)))
 
+    def upsert(self, table: str, rows: pa.Table) -> Commit:
+        """Insert rows or replace the stored rows of equal key."""
+        lake = self.workplace.lake
+        return self._note(self.commit(lambda: lake.upsert(table, rows)))
+
     def replace(self, table: str, rows: pa.Table) -> Commit:
         """Replace the whole table."""
         lake = self.workplace.lake

@@ -1,4 +1,4 @@
-"""Flow that scores forecasts whose targets have settled."""
+"""Flow that scores forecasts whose targets have settled and judges their skill."""
 
 from prefect import flow
 
@@ -9,7 +9,7 @@ from flows.runs import Outcome
 
 @flow(name="score-signals", flow_run_name="score-{timeframe}")
 def score_signals(timeframe: str, as_of: str | None = None) -> Outcome:
-    """Score every forecast × horizon that is settled and not scored yet.
+    """Score every forecast × horizon that is settled and not scored yet, then judge.
 
     Parameters
     ----------

@@ -28,6 +28,7 @@ _SPAN_DAYS: Final = {"1h": 150, "1d": 1000}
 _QUERIES: Final = {
     "latest_predictions": "SELECT * FROM ml_predictions_latest",
     "signal_performance": "SELECT * FROM signal_performance",
+    "evaluation_report": "SELECT * FROM skill_verdicts",
     "instruments": "SELECT * FROM instruments",
     "recent_bars": f"""
         SELECT bars.* FROM ohlcv AS bars

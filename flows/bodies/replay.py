@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flows.bodies.forecasting import ForecastPlan, compute_forecasts
+from flows.bodies.judge import compute_verdicts
 from flows.bodies.score import compute_scores
 from flows.checkpoints.models import open_forecaster
 from flows.runs import Run
@@ -96,16 +97,34 @@ def replay_run(workplace: Workplace, run_id: str) -> ReplayReport:
         is_replay=True,
     )
     parameters = json.loads(record["parameters"])
-    again = (
-        _forecast_again(run, parameters, stored)
-        if table == "ml_predictions"
-        else compute_scores(
-            run,
-            timeframe=parameters["timeframe"],
-            now=datetime.fromisoformat(parameters["as_of"]),
-        )
+    if table == "ml_predictions":
+        return compare(run_id, table, stored, _forecast_again(run, parameters, stored))
+    return _score_again(run, parameters, stored)
+
+
+def _score_again(
+    run: Run, parameters: dict[str, Any], stored: pa.Table
+) -> ReplayReport:
+    # Scores, and those of the run's verdicts that no later run has replaced.
+    timeframe = parameters["timeframe"]
+    now = datetime.fromisoformat(parameters["as_of"])
+    fresh = compute_scores(run, timeframe=timeframe, now=now)
+    scores = compare(run.run_id, "prediction_scores", stored, fresh)
+    table = "skill_verdicts"
+    kept = run.workplace.lake.read(table, filter=pc.field("run_id") == run.run_id)
+    if kept.num_rows == 0:
+        return scores
+    verdicts = compute_verdicts(run, timeframe=timeframe, now=now, fresh=fresh)
+    judged = compare(run.run_id, table, kept, verdicts)
+    return ReplayReport(
+        run.run_id,
+        f"{scores.table} and {table}",
+        scores.n_rows + judged.n_rows,
+        scores.n_missing + judged.n_missing,
+        scores.n_numbers + judged.n_numbers,
+        scores.n_different + judged.n_different,
+        max(scores.largest, judged.largest),
     )
-    return compare(run_id, table, stored, again)
 
 
 def _forecast_again(run: Run, parameters: dict[str, Any], stored: pa.Table) -> pa.Table:

@@ -1,4 +1,4 @@
-"""Score settled forecasts."""
+"""Score settled forecasts, then judge what they say about skill."""
 
 import hashlib
 from datetime import datetime
@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flows.bodies.judge import compute_verdicts, keep_verdicts
 from flows.progress import track
 from flows.runs import Run
 from lab.bars.timeframes import HORIZONS, step, to_instant
@@ -19,7 +20,7 @@ BATCH_FORECASTS = 2000
 
 
 def score_settled(run: Run, *, timeframe: str, as_of: str | None = None) -> str:
-    """Score every forecast × horizon that is settled and not scored yet.
+    """Score every forecast × horizon that is settled and not scored yet, then judge.
 
     Parameters
     ----------
@@ -37,7 +38,8 @@ def score_settled(run: Run, *, timeframe: str, as_of: str | None = None) -> str:
 
     Notes
     -----
-    Point in time: a score uses the target bar only once its `known_ts` <= `as_of`.
+    Point in time: a score uses the target bar only once its `known_ts` <= `as_of`, a
+    verdict only scores of such bars.
     """
     step(timeframe)
     now = run.now if as_of is None else parse_moment(as_of, what="--as-of")
@@ -45,12 +47,16 @@ def score_settled(run: Run, *, timeframe: str, as_of: str | None = None) -> str:
         raise InputError(f"--as-of {as_of}: later than now, {run.now.isoformat()}")
     run.parameters |= {"timeframe": timeframe, "as_of": now.isoformat()}
     fresh = compute_scores(run, timeframe=timeframe, now=now)
-    if fresh.num_rows == 0:
-        return f"{timeframe}: no settled forecast is left to score"
-    window = f"score-signals/prediction_scores/{timeframe}/{key_hash(fresh)}"
-    written = run.append("prediction_scores", fresh, window=window)
-    run.count("scores", written.n_rows)
-    return f"{timeframe}: {written.n_rows} scores written"
+    # Judged before anything is written: what this run reads stays what it was. Also
+    # without fresh scores: a run before may have been killed between the two writes.
+    verdicts = compute_verdicts(run, timeframe=timeframe, now=now, fresh=fresh)
+    told = "no settled forecast is left to score"
+    if fresh.num_rows:
+        window = f"score-signals/prediction_scores/{timeframe}/{key_hash(fresh)}"
+        written = run.append("prediction_scores", fresh, window=window)
+        run.count("scores", written.n_rows)
+        told = f"{written.n_rows} scores written"
+    return f"{timeframe}: {told}; {keep_verdicts(run, verdicts)}"
 
 
 def compute_scores(run: Run, *, timeframe: str, now: datetime) -> pa.Table:

@@ -100,6 +100,7 @@ def test_every_published_artefact_verifies_and_holds_what_the_tables_hold(
     assert set(snapshot.artefacts) == {
         "latest_predictions",
         "signal_performance",
+        "evaluation_report",
         "instruments",
         "recent_bars",
     }
