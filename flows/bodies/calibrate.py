@@ -1,0 +1,165 @@
+"""Give every stored forecast its conformal band."""
+
+import hashlib
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from flows.bodies.events import currencies_of
+from flows.progress import track
+from flows.runs import Run
+from lab.bars.timeframes import HORIZONS, step
+from lab.forecasters.conformal import ConformalParameters
+from lab.forecasters.conformal_rows import (
+    FORECAST_COLUMNS,
+    GIVEN_COLUMNS,
+    SCORE_COLUMNS,
+    BandInputs,
+    band_rows,
+)
+from lab.forecasters.scheduled import ScheduledReleases
+from lakehouse.schema.bands import CONFORMAL_BANDS
+
+BATCH_FORECASTS = 5000
+_CALENDAR_COLUMNS = (
+    "ts",
+    "currency",
+    "event_type",
+    "importance",
+    "scheduled_known_ts",
+)
+
+
+def calibrate_bands(run: Run, *, timeframe: str) -> str:
+    """Make the bands of all forecasts that have none, oldest decision time first.
+
+    Parameters
+    ----------
+    run : Run
+        Where to read and write.
+    timeframe : str
+        `1h` or `1d`.
+
+    Raises
+    ------
+    BarsError
+        If the timeframe is neither `1h` nor `1d`.
+
+    Notes
+    -----
+    Point in time: a band uses scores with `known_ts` <= its forecast's `as_of` only. It
+    is made once: scores that were late, or forecasts that were, change no band that was
+    given. So score before this: what had settled but was not scored does not count.
+    """
+    step(timeframe)
+    run.parameters |= {"timeframe": timeframe}
+    n_rows = 0
+    for rows in compute_bands(run, timeframe=timeframe):
+        window = f"calibrate/conformal_bands/{timeframe}/{_ids_hash(rows)}"
+        n_rows += run.append("conformal_bands", rows, window=window).n_rows
+    if n_rows == 0:
+        return f"{timeframe}: every forecast has its band"
+    run.count("bands", n_rows)
+    return f"{timeframe}: {n_rows} bands written"
+
+
+def compute_bands(run: Run, *, timeframe: str) -> Iterator[pa.Table]:
+    """Yield the bands that are missing, in batches of decision times; nothing is written."""
+    batches = _missing(run, timeframe)
+    if not batches:
+        return
+    parameters = ConformalParameters()
+    longest = step(timeframe) * max(HORIZONS[timeframe])
+    first = batches[0]["as_of"][0].as_py() - parameters.window(longest).item()
+    inputs = _inputs(
+        run, timeframe, first=pa.scalar(first, CONFORMAL_BANDS.column("as_of").dtype)
+    )
+    given = [inputs.given]
+    for batch in track(batches, f"calibrate {timeframe}", total=len(batches)):
+        forecasts = run.read(
+            "ml_predictions",
+            columns=FORECAST_COLUMNS,
+            filter=(pc.field("timeframe") == timeframe)
+            & (pc.field("as_of") >= batch["as_of"][0])
+            & (pc.field("as_of") <= batch["as_of"][-1])
+            & pc.field("prediction_id").isin(batch["prediction_id"].combine_chunks()),
+        )
+        rows = band_rows(
+            forecasts,
+            BandInputs(
+                inputs.scores,
+                pa.concat_tables(given),
+                inputs.releases,
+                inputs.asset_classes,
+            ),
+            timeframe=timeframe,
+            run_id=run.run_id,
+            parameters=parameters,
+        )
+        given.append(rows.select(list(GIVEN_COLUMNS)))
+        yield rows
+
+
+def _missing(run: Run, timeframe: str) -> list[pa.Table]:
+    # Ids and decision times of forecasts without a band, whole decision times a batch.
+    is_wanted = pc.field("timeframe") == timeframe
+    done = run.read("conformal_bands", columns=["prediction_id"], filter=is_wanted)
+    stored = run.read(
+        "ml_predictions", columns=["prediction_id", "as_of"], filter=is_wanted
+    )
+    is_done = pc.is_in(
+        stored["prediction_id"], value_set=done["prediction_id"].combine_chunks()
+    )
+    missing = stored.filter(pc.invert(is_done)).sort_by(
+        [("as_of", "ascending"), ("prediction_id", "ascending")]
+    )
+    if missing.num_rows == 0:
+        return []
+    as_of = missing["as_of"].cast(pa.int64()).to_numpy()
+    begins = np.flatnonzero(np.append(True, as_of[1:] != as_of[:-1]))
+    batches, start = [], 0
+    for begin in [*begins[1:].tolist(), missing.num_rows]:
+        if begin - start >= BATCH_FORECASTS or begin == missing.num_rows:
+            batches.append(missing.slice(start, begin - start))
+            start = begin
+    return batches
+
+
+def _inputs(run: Run, timeframe: str, *, first: pa.Scalar) -> BandInputs:
+    is_wanted = pc.field("timeframe") == timeframe
+    scores = run.read(
+        "prediction_scores",
+        columns=SCORE_COLUMNS,
+        filter=is_wanted & (pc.field("known_ts") > first) & pc.field("is_in_skill"),
+    )
+    given = run.read(
+        "conformal_bands",
+        columns=GIVEN_COLUMNS,
+        filter=is_wanted
+        & pc.field("prediction_id").isin(pc.unique(scores["prediction_id"])),
+    )
+    instruments = run.read("instruments").to_pylist()
+    return BandInputs(
+        scores,
+        given,
+        read_schedule(run),
+        {row["symbol"]: row["asset_class"] for row in instruments},
+    )
+
+
+def read_schedule(run: Run) -> ScheduledReleases:
+    """Read the calendar's dates, each for the symbols whose currency it concerns."""
+    return ScheduledReleases.from_table(
+        run.read("economic_calendar", columns=_CALENDAR_COLUMNS),
+        {
+            row["symbol"]: currencies_of(row["symbol"], row["currency"])
+            for row in run.read("instruments").to_pylist()
+        },
+    )
+
+
+def _ids_hash(rows: pa.Table) -> str:
+    text = "\n".join(sorted(rows["prediction_id"].to_pylist()))
+    return hashlib.sha256(text.encode()).hexdigest()
