@@ -247,7 +247,8 @@ def scaled(values: AnyArray, *, lookback: int, clip: float) -> AnyArray:
     """
     history = values[:lookback]
     mean, deviation = history.mean(axis=0), history.std(axis=0)
-    return np.clip((values - mean) / (deviation + _EPSILON), -clip, clip)
+    z: AnyArray = (values - mean) / (deviation + _EPSILON)
+    return z.clip(-clip, clip)
 
 
 def known_ahead(events: AnyArray, lookback: int) -> AnyArray:
@@ -334,7 +335,8 @@ def cut_windows(
         raise TrainingError(
             f"windows: {len(brought)} event arrays for {len(series)} series"
         )
-    rows, sources, starts, flags = [], [], [], []
+    rows: list[Rows] = []
+    sources, starts, flags = [], [], []
     for one, told in zip(series, brought, strict=True):
         if told is not None and len(told) != one.n_obs:
             raise TrainingError(
@@ -357,6 +359,29 @@ def cut_windows(
         np.concatenate(starts),
         _lookbacks(n_windows, plan),
         np.concatenate(flags),
+    )
+
+
+def join_windows(parts: Sequence[Windows]) -> Windows:
+    """Return the windows of all parts, one part after the other.
+
+    Raises
+    ------
+    TrainingError
+        If there are no parts, or they were cut by different plans.
+    """
+    if not parts or any(one.plan.n_rows != parts[0].plan.n_rows for one in parts):
+        raise TrainingError("windows: only windows of equal length can be joined")
+    first = np.cumsum([0, *(len(one.rows) for one in parts)])
+    return Windows(
+        parts[0].plan,
+        tuple(rows for one in parts for rows in one.rows),
+        np.concatenate(
+            [one.source + shift for one, shift in zip(parts, first, strict=False)]
+        ),
+        np.concatenate([one.start for one in parts]),
+        np.concatenate([one.lookback for one in parts]),
+        np.concatenate([one.is_event for one in parts]),
     )
 
 
