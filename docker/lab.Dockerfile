@@ -10,7 +10,8 @@ COPY lab lab
 COPY flows flows
 COPY serve serve
 RUN pip install --no-cache-dir -c constraints.txt '.[research,flows]' \
- && useradd --create-home lab
+ && useradd --create-home lab \
+ && install -d -o lab -g lab /var/lib/alphalake/root /var/lib/alphalake/keys
 USER lab
 ENV PREFECT_SERVER_ANALYTICS_ENABLED=false PREFECT_FLOWS_HEARTBEAT_FREQUENCY=30
 CMD ["prefect", "worker", "start", "--pool", "lab"]

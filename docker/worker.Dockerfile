@@ -1,5 +1,10 @@
-# The worker: the lab's image started on one batch host, one run at a time.
+# The forecast worker: the lab's image with the models' libraries, on the host of the card.
 ARG LAB_IMAGE=alphalake-lab:latest
 FROM ${LAB_IMAGE}
-ENV PREFECT_WORKER_QUERY_SECONDS=1
-CMD ["prefect", "worker", "start", "--pool", "lab", "--limit", "1"]
+USER root
+RUN pip install --no-cache-dir -c constraints.txt torch==2.13.0 \
+ && pip install --no-cache-dir -c constraints.txt '.[models]' \
+ && install -d -o lab -g lab /var/lib/alphalake/worker
+USER lab
+ENV ALPHALAKE_WORKER_STATE=/var/lib/alphalake/worker
+CMD ["alphalake", "worker"]

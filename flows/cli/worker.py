@@ -27,12 +27,23 @@ def worker(
         float,
         typer.Option(min=0.1, max=60, help="Between two questions to the server."),
     ] = 1.0,
+    is_preloaded: Annotated[
+        bool,
+        typer.Option(
+            "--preload/--no-preload",
+            help="Load the models at the start, or with the first run.",
+        ),
+    ] = True,
 ) -> None:
     """Run forecast batches and predictions in one process that holds the models."""
     from flows.worker.service import run_worker
 
     out = output()
     tally = run_worker(
-        out.remark, device=device, gateway=gateway, query_s=query_seconds
+        out.remark,
+        device=device,
+        gateway=gateway,
+        query_s=query_seconds,
+        is_preloaded=is_preloaded,
     )
     out.result(tally or {"runs": 0, "completed": 0}, tally.line() if tally else "")

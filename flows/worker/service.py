@@ -20,9 +20,11 @@ from flows.server import use_server
 from flows.wiring import Workplace, open_workplace
 from flows.worker.devices import Device, choose_device, device_label
 from flows.worker.fence import fenced, lock_folder
+from flows.worker.gateway import check_gateway
 from flows.worker.holding import device_lock
 from flows.worker.settings import load_worker_settings
-from lakehouse.errors import InputError, LakehouseError
+from flows.worker.warming import load_models
+from lakehouse.errors import InputError
 
 if TYPE_CHECKING:
     from flows.worker.polling import Tally
@@ -61,7 +63,12 @@ class WorkerPlan:
 
 
 def run_worker(
-    say: Say, *, device: str, gateway: str | None, query_s: float
+    say: Say,
+    *,
+    device: str,
+    gateway: str | None,
+    query_s: float,
+    is_preloaded: bool = True,
 ) -> "Tally | None":
     """Serve pool `gpu`, a gateway's predictions, or both, until a signal.
 
@@ -75,6 +82,8 @@ def run_worker(
         URL of a gateway.
     query_s : float
         Seconds between two questions to the Prefect server.
+    is_preloaded : bool
+        Load the models at the start, not with the first run.
 
     Returns
     -------
@@ -95,6 +104,10 @@ def run_worker(
     with fenced(folder, plan.device, server=plan.server):
         if plan.server is None:
             say(f"no Prefect server at {api_url()}: predictions only")
+        if is_preloaded:
+            threading.Thread(
+                target=load_models, args=(plan.workplace, say), daemon=True
+            ).start()
         stop = threading.Event()
         with _predictions(plan, stop, say):
             return asyncio.run(_serve(plan, stop, say))
@@ -109,13 +122,14 @@ def plan_worker(*, device: str, gateway: str | None, query_s: float) -> WorkerPl
         If there is nothing to serve, no such device, or no token for the gateway.
     """
     settings = load_worker_settings()
-    if gateway is not None and not gateway.startswith(("http://", "https://")):
-        raise InputError(f"--gateway {gateway!r}: expected http:// or https://")
-    if gateway is not None and settings.token is None:
+    token = settings.token.get_secret_value() if settings.token else None
+    if gateway is not None and token is None:
         raise InputError(
             "--gateway: set ALPHALAKE_WORKER_TOKEN"
             " (`alphalake keys token --for worker` makes one)"
         )
+    if gateway is not None and token is not None:
+        check_gateway(gateway, token)
     server = find_server()
     if server is None and gateway is None:
         raise InputError(
@@ -132,7 +146,7 @@ def plan_worker(*, device: str, gateway: str | None, query_s: float) -> WorkerPl
         name.replace("/", "-").replace("%", "-"),
         server,
         gateway,
-        settings.token.get_secret_value() if settings.token else None,
+        token,
         query_s,
     )
 
@@ -172,7 +186,10 @@ def _predictions(plan: WorkerPlan, stop: threading.Event, say: Say) -> Iterator[
         yield
         return
     thread = threading.Thread(
-        target=_predict, args=(plan, stop, say), name="predictions", daemon=True
+        target=_predict,
+        args=(plan.gateway, plan.token, plan.workplace, stop),
+        name="predictions",
+        daemon=True,
     )
     thread.start()
     say(f"predictions for {plan.gateway} on {plan.device}")
@@ -183,16 +200,9 @@ def _predictions(plan: WorkerPlan, stop: threading.Event, say: Say) -> Iterator[
         thread.join(GATEWAY_GOODBYE_S)
 
 
-def _predict(plan: WorkerPlan, stop: threading.Event, say: Say) -> None:
+def _predict(url: str, token: str, workplace: Workplace, stop: threading.Event) -> None:
     from flows.worker.predicting import serve_predictions
 
-    try:
-        serve_predictions(
-            plan.gateway,
-            plan.token,
-            stop=stop,
-            device_lock=device_lock(),
-            workplace=plan.workplace,
-        )
-    except LakehouseError as error:
-        say(f"no more predictions: {error}")
+    serve_predictions(
+        url, token, stop=stop, device_lock=device_lock(), workplace=workplace
+    )
