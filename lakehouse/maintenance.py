@@ -166,7 +166,7 @@ def _vacuum(
 
 
 def prune_samples(lake: Lake, *, older_than_days: int = 90) -> int:
-    """Drop the sample paths of old forecasts; their quantiles stay.
+    """Drop the sample paths and quantile grids of old forecasts; p10, p50, p90 stay.
 
     Parameters
     ----------
@@ -194,12 +194,13 @@ def prune_samples(lake: Lake, *, older_than_days: int = 90) -> int:
         if delta is None:
             return 0
         for file in files_before(handle.spec, handle.actions(delta), moment):
+            is_bulky = pc.field("samples").is_valid() | pc.field("quantiles").is_valid()
             due = read_files(
                 lake.location,
                 handle.spec,
                 [file],
                 columns=["as_of"],
-                where=is_old & pc.field("samples").is_valid(),
+                where=is_old & is_bulky,
             )
             if due.num_rows:
                 rewrite(handle, latest, [file], change=_without_samples(moment))
@@ -210,10 +211,12 @@ def prune_samples(lake: Lake, *, older_than_days: int = 90) -> int:
 def _without_samples(moment: Any) -> Any:
     def change(rows: pa.Table) -> pa.Table:
         is_old = pc.less(rows.column("as_of"), pa.scalar(moment, rows["as_of"].type))
-        samples = rows.column("samples")
-        kept = pc.if_else(is_old, pa.scalar(None, samples.type), samples)
-        spot = rows.schema.get_field_index("samples")
-        return rows.set_column(spot, rows.schema.field("samples"), kept)
+        for name in ("samples", "quantiles"):
+            values = rows.column(name)
+            kept = pc.if_else(is_old, pa.scalar(None, values.type), values)
+            spot = rows.schema.get_field_index(name)
+            rows = rows.set_column(spot, rows.schema.field(name), kept)
+        return rows
 
     return change
 

@@ -22,6 +22,7 @@ from lab.arrays import AnyArray, FloatArray, TimeArray
 from lab.bars.series import Series
 from lab.bars.timeframes import to_instant
 from lab.errors import ForecastError
+from lakehouse.schema.forecasts import QUANTILE_LEVELS
 
 __all__ = [
     "Forecast",
@@ -59,6 +60,9 @@ class Forecast:
         Whether the window lies before the model's training cut-off.
     event_context : str or None
         JSON of the scheduled releases that the model saw.
+    quantiles : ndarray of shape (21, horizon), float32, or None
+        Quantiles at `lakehouse.schema.forecasts.QUANTILE_LEVELS`, for models that give
+        them; CRPS is taken from them where there are no samples.
     """
 
     symbol: str
@@ -77,10 +81,11 @@ class Forecast:
     seed: int
     is_contaminated: bool = False
     event_context: str | None = None
+    quantiles: AnyArray | None = None
 
     def __post_init__(self) -> None:
         """Refuse anything that is not a forecast of positive prices."""
-        problem = _shape_problem(self) or _value_problem(self)
+        problem = _shape_problem(self) or _value_problem(self) or _grid_problem(self)
         if problem:
             raise ForecastError(
                 f"forecast of {self.symbol} {self.timeframe} by {self.model_name}"
@@ -253,4 +258,18 @@ def _value_problem(forecast: Forecast) -> str | None:
     opens = np.append(to_instant(forecast.last_ts), forecast.target_ts)
     if not bool(np.all(opens[1:] > opens[:-1])):
         return "target_ts must increase from last_ts on"
+    return None
+
+
+def _grid_problem(forecast: Forecast) -> str | None:
+    grid = forecast.quantiles
+    if grid is None:
+        return None
+    shape = (len(QUANTILE_LEVELS), forecast.horizon)
+    if grid.shape != shape:
+        return f"the quantile grid must have shape {shape}"
+    if not bool(np.all(np.isfinite(grid) & (grid > 0))):
+        return "the quantile grid must be finite and positive"
+    if not bool(np.all(grid[:-1] <= grid[1:])):
+        return "the quantile grid must not fall from level to level"
     return None

@@ -87,6 +87,9 @@ def _row(forecast: Forecast, generated_at: datetime, run_id: str) -> dict[str, o
         "samples": None
         if forecast.samples is None
         else list(np.asarray(forecast.samples, dtype=np.float32)),
+        "quantiles": None
+        if forecast.quantiles is None
+        else list(np.asarray(forecast.quantiles, dtype=np.float32)),
         "seed": forecast.seed,
         "event_context": forecast.event_context,
         "is_contaminated": forecast.is_contaminated,

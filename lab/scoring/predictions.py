@@ -29,11 +29,12 @@ from lab.scoring.outcomes import Outcomes, outcomes
 from lab.scoring.point import direction
 from lab.scoring.quantile import pinball_loss
 from lab.scoring.unfold import Unfolded, checked_predictions, samples_at, times, unfold
-from lakehouse.schema.forecasts import PREDICTION_SCORES
+from lakehouse.schema.forecasts import PREDICTION_SCORES, QUANTILE_LEVELS
 
 __all__ = ["HORIZONS", "Settlement", "score_predictions", "settle_predictions"]
 
 LEVELS: Final = np.array([0.1, 0.5, 0.9])
+_GRID: Final = np.array(QUANTILE_LEVELS)
 _COPIED: Final = ("prediction_id", "symbol", "timeframe", "model_name", "model_version")
 
 
@@ -200,11 +201,14 @@ def _scores(
 def _distribution_scores(
     predictions: pa.Table, asked: Unfolded, actual: FloatArray
 ) -> tuple[FloatArray, FloatArray, IntArray]:
-    # CRPS and PIT: from the quantiles, then from samples where there are any.
+    # CRPS and PIT: from the three quantiles; CRPS from the grid of quantiles where there
+    # is one; both from samples where there are any.
     crps = crps_from_quantiles(asked.bands, LEVELS, actual)
     p10, p50, p90 = asked.bands.T
     pit = pit_from_band(p10, p50, p90, actual)
     n_samples = np.zeros(len(actual), dtype=np.int64)
+    for rows, grid in samples_at(predictions, asked, column="quantiles"):
+        crps[rows] = crps_from_quantiles(grid, _GRID, actual[rows])
     for rows, samples in samples_at(predictions, asked):
         crps[rows] = crps_from_samples(samples, actual[rows])
         pit[rows] = pit_from_samples(samples, actual[rows])

@@ -23,6 +23,7 @@ _NEEDED: Final = (
     *_BANDS,
     "is_contaminated",
 )
+_PATHS: Final = ("samples", "quantiles")
 _CHUNK_ROWS: Final = 20_000
 
 
@@ -69,7 +70,7 @@ def checked_predictions(predictions: pa.Table) -> pa.Table:
     missing = [name for name in _NEEDED if name not in names]
     if missing:
         raise ScoringError(f"predictions: column missing: {', '.join(missing)}")
-    wanted = [*_NEEDED, *(name for name in ("samples",) if name in names)]
+    wanted = [*_NEEDED, *(name for name in _PATHS if name in names)]
     schema = pa.schema([ML_PREDICTIONS.column(name).to_field() for name in wanted])
     try:
         return predictions.select(wanted).cast(schema)
@@ -107,7 +108,7 @@ def unfold(predictions: pa.Table, horizons: Sequence[int]) -> Unfolded:
 
 
 def samples_at(
-    predictions: pa.Table, unfolded: Unfolded
+    predictions: pa.Table, unfolded: Unfolded, *, column: str = "samples"
 ) -> Iterator[tuple[IntArray, AnyArray]]:
     """Yield the sample paths' values at each forecast and horizon, in chunks.
 
@@ -119,6 +120,8 @@ def samples_at(
         From `checked_predictions`.
     unfolded : Unfolded
         Which forecasts and horizons.
+    column : str
+        `samples`, or `quantiles`, whose rows are levels instead of paths.
 
     Yields
     ------
@@ -131,9 +134,9 @@ def samples_at(
     ScoringError
         If a path is shorter than its horizon.
     """
-    if "samples" not in predictions.column_names or len(unfolded.row) == 0:
+    if column not in predictions.column_names or len(unfolded.row) == 0:
         return
-    paths = _combined(predictions["samples"])
+    paths = _combined(predictions[column])
     outer = paths.offsets.to_numpy()
     inner = paths.values.offsets.to_numpy()
     values = paths.values.values.to_numpy()
@@ -146,7 +149,7 @@ def samples_at(
             at = inner[path] + unfolded.horizon[chunk][:, None] - 1
             if bool(np.any(at >= inner[path + 1])):
                 raise ScoringError(
-                    "predictions: a sample path is shorter than target_ts"
+                    f"predictions: a row of {column} is shorter than target_ts"
                 )
             yield chunk, values[at]
 

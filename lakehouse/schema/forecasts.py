@@ -1,5 +1,7 @@
 """Forecasts and their scores."""
 
+from typing import Final
+
 from lakehouse.schema._columns import (
     KNOWN_TS,
     MODEL_NAME,
@@ -22,6 +24,15 @@ from lakehouse.schema._spec import (
     TableSpec,
     ViewSpec,
 )
+
+QUANTILE_LEVELS: Final = (
+    0.01,
+    0.05,
+    *(round(0.05 * step, 2) for step in range(2, 19)),
+    0.95,
+    0.99,
+)
+"""Levels of `ml_predictions.quantiles`, one a row: 0.01, 0.05, 0.1, … 0.95, 0.99."""
 
 ML_PREDICTIONS = TableSpec(
     name="ml_predictions",
@@ -57,6 +68,14 @@ ML_PREDICTIONS = TableSpec(
             "quote currency",
             is_nullable=True,
         ),
+        ColumnSpec(
+            "quantiles",
+            PATHS,
+            "Quantiles (level, step) at 0.01, 0.05, 0.1 to 0.9 by 0.05, 0.95 and 0.99;"
+            " null where a model gives no such grid; kept 90 days.",
+            "quote currency",
+            is_nullable=True,
+        ),
         ColumnSpec("seed", INTEGER, "Seed of the request.", minimum=0),
         text(
             "event_context", "JSON: scheduled releases the model saw.", is_nullable=True
@@ -70,12 +89,13 @@ ML_PREDICTIONS = TableSpec(
     key=("prediction_id",),
     sort_by=("timeframe", "model_name", "symbol", "as_of"),
     time="as_of",
-    # Sample paths are dropped after 90 days: a forecast is the same without them.
-    provenance=("generated_at", "run_id", "samples"),
+    # Sample paths and quantile grids are dropped after 90 days: a forecast is the same
+    # without them.
+    provenance=("generated_at", "run_id", "samples", "quantiles"),
     latest=LatestSpec(
         key=("symbol", "timeframe", "model_name"),
         order=("as_of", "generated_at"),
-        exclude=("samples",),
+        exclude=("samples", "quantiles"),
     ),
 )
 
@@ -167,7 +187,7 @@ PREDICTION_SCORES = TableSpec(
         ),
         number(
             "crps",
-            "CRPS: fair from the stored samples, else from the three quantiles.",
+            "CRPS: fair from the stored samples, else from the stored grid of quantiles, else from the three.",
             "quote currency",
         ),
         number(

@@ -90,6 +90,7 @@ def forecasts(
             "p50": [100.0] * horizon,
             "p90": [101.0 + i for i in range(horizon)],
             "samples": [[100.0 + j] * horizon for j in range(n_samples)],
+            "quantiles": [[100.0 + j] * horizon for j in range(21)],
             "seed": 0,
             "event_context": None,
             "is_contaminated": False,
@@ -106,6 +107,7 @@ def forecasts(
         "last_ts": TIMESTAMP,
         "target_ts": pa.list_(TIMESTAMP),
         "samples": pa.list_(pa.list_(pa.float32())),
+        "quantiles": pa.list_(pa.list_(pa.float32())),
         "event_context": pa.string(),
     }
     columns = {name: [row[name] for row in rows] for name in rows[0]}

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from lab.bars.panel import Panel
+from lab.errors import ForecastError
 from lab.forecasters.frames import prediction_id, predictions_table
 from lab.forecasters.naive import NaiveForecaster
 from lakehouse.schema.forecasts import ML_PREDICTIONS
@@ -46,6 +47,28 @@ def test_a_model_without_paths_has_null_samples(forecasts):
     quantiles_only = [replace(one, samples=None) for one in forecasts]
     table = predictions_table(quantiles_only, generated_at=AS_OF, run_id="run")
     assert table["samples"].null_count == len(forecasts)
+
+
+def test_a_grid_of_quantiles_is_kept_with_its_forecast(forecasts):
+    grid = np.linspace(90, 110, 21)[:, None] * np.ones(6)
+    with_grid = [replace(one, quantiles=grid) for one in forecasts]
+    table = predictions_table(with_grid, generated_at=AS_OF, run_id="run")
+    assert np.array(table["quantiles"][0].as_py()) == pytest.approx(grid)
+    plain = predictions_table(forecasts, generated_at=AS_OF, run_id="run")
+    assert plain["quantiles"].null_count == len(forecasts)
+
+
+@pytest.mark.parametrize(
+    ("grid", "match"),
+    [
+        (np.ones((9, 6)), "shape"),
+        (np.full((21, 6), -1.0), "finite and positive"),
+        (np.linspace(2, 1, 21)[:, None] * np.ones(6), "must not fall"),
+    ],
+)
+def test_a_grid_that_is_none_is_refused(forecasts, grid, match):
+    with pytest.raises(ForecastError, match=match):
+        replace(forecasts[0], quantiles=grid)
 
 
 def test_no_forecasts_are_no_rows():

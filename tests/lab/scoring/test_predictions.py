@@ -19,7 +19,7 @@ from lab.scoring.performance import sharpe_ratio
 from lab.scoring.point import naive_scale, skill
 from lab.scoring.predictions import score_predictions, settle_predictions
 from lakehouse.schema.artefacts import SIGNAL_PERFORMANCE
-from lakehouse.schema.forecasts import PREDICTION_SCORES
+from lakehouse.schema.forecasts import PREDICTION_SCORES, QUANTILE_LEVELS
 from tests.lab import toy_market
 from tests.lab.toy_market import CALENDARS, bars, moment
 
@@ -290,6 +290,51 @@ def test_a_slice_of_predictions_is_scored_as_itself(predictions, scores):
     assert again.equals(expected)
 
 
+def test_a_grid_of_quantiles_gives_the_crps_where_there_are_no_paths(scores):
+    row = one_forecast()
+    levels = np.array(QUANTILE_LEVELS)
+    band = row.select(["p10", "p50", "p90"]).to_pylist()[0]
+    grid = np.array(
+        [
+            np.interp(levels, [0.1, 0.5, 0.9], each)
+            for each in zip(*band.values(), strict=True)
+        ]
+    ).T.astype(np.float32)
+    row = with_column(row, "samples", [None])
+    alone = score(row).scores.to_pylist()
+    found = score(with_column(row, "quantiles", [grid.tolist()])).scores.to_pylist()
+    assert len(found) == len(alone) > 0
+    for one, coarse in zip(found, alone, strict=True):
+        at = grid[:, one["horizon"] - 1].astype(float)
+        loss = np.maximum(
+            levels * (one["actual"] - at), (levels - 1) * (one["actual"] - at)
+        )
+        borders = np.concatenate([[0], (levels[1:] + levels[:-1]) / 2, [1]])
+        assert one["crps"] == pytest.approx(2 * loss @ np.diff(borders))
+        assert one["crps"] != coarse["crps"]
+        assert one["pit"] == coarse["pit"]
+
+
+def test_paths_come_before_a_grid_of_quantiles():
+    row = one_forecast()
+    n_steps = len(row["p50"][0])
+    both = with_column(row, "quantiles", [[[1.0] * n_steps] * 21])
+    assert score(both).scores["crps"].equals(score(row).scores["crps"])
+
+
+def test_a_grid_with_other_levels_is_refused():
+    row = one_forecast()
+    n_steps = len(row["p50"][0])
+    with pytest.raises(ScoringError, match="allowed is"):
+        score(with_column(row, "quantiles", [[[1.0] * n_steps] * 9]))
+
+
+def with_column(table, name, values):
+    at = table.column_names.index(name)
+    field = table.schema.field(at)
+    return table.set_column(at, field, pa.array(values, field.type))
+
+
 def test_what_cannot_be_scored_is_refused_by_name():
     with pytest.raises(ScoringError, match="column missing: p50"):
         score(one_forecast().drop(["p50"]))
@@ -308,7 +353,7 @@ def test_what_cannot_be_scored_is_refused_by_name():
     at = paths.column_names.index("samples")
     field = paths.schema.field(at)
     paths = paths.set_column(at, field, pa.array([[[1.0], [1.0]]], field.type))
-    with pytest.raises(ScoringError, match="a sample path is shorter"):
+    with pytest.raises(ScoringError, match="a row of samples is shorter"):
         score(paths)
 
 
