@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flows.checkpoints.chronos2 import build_chronos2, make_chronos2, read_chronos2
+from flows.checkpoints.chronos2 import build_chronos2, read_chronos2, view_of
 from flows.checkpoints.kronos import pick_device
 from flows.checkpoints.settings import load_model_settings
 from flows.checkpoints.store import CheckpointStore, card_cutoff
@@ -23,7 +23,7 @@ from lab.bars.panel import Panel
 from lab.bars.series import Series
 from lab.bars.timeframes import step, to_moment
 from lab.errors import TrainingError
-from lab.forecasters.chronos2_inputs import log_levels
+from lab.forecasters.chronos2_inputs import Chronos2View, log_levels
 from lakehouse.clock import parse_moment
 from lakehouse.errors import InputError
 
@@ -100,7 +100,8 @@ def train_chronos2(
 
     series = [one for each in _by_class(run, timeframe, as_of).values() for one in each]
     shape = Chronos2Shape()
-    split = split_series(series, context=shape.context, what=timeframe)
+    view = Chronos2View(shape.length // 2, is_mirrored=True)
+    split = split_series(series, context=view.context, what=timeframe)
     settings = Chronos2Training(n_steps=steps or SCRATCH_STEPS)
     pipeline = new_pipeline(shape, seed=seed)
     pipeline.model.to(pick_device(load_model_settings().device))
@@ -108,14 +109,18 @@ def train_chronos2(
     measures = train_from_scratch(
         pipeline,
         [LevelSet(timeframe, split.train, 1.0)],
+        view=view,
         settings=settings,
         rng=np.random.default_rng(seed),
     )
-    measures |= measured_bands(pipeline, split.judge, horizons=(1, 5, 20, 60, HORIZON))
+    measures |= measured_bands(
+        pipeline, split.judge, view=view, horizons=(1, 5, 20, 60, HORIZON)
+    )
     card = {
         "created_at": run.now.isoformat(),
         "cutoff": split.newest.isoformat(),
-        "context": shape.context,
+        "context": view.context,
+        "is_mirrored": view.is_mirrored,
         "takes_events": False,
         "timeframe": timeframe,
         "seed": seed,
@@ -206,10 +211,7 @@ class _Tuner:
         self._base = build_chronos2(self._source)
         device = pick_device(settings.device)
         self._base.model.to(device)
-        made = make_chronos2(
-            self._base, version=self._source.version, card=self._source.card
-        )
-        self._context = made.context
+        self._view = view_of(self._base, self._source.card)
         usual = LoraSettings(horizon=HORIZON)
         self._settings = LoraSettings(n_steps=steps or usual.n_steps, horizon=HORIZON)
         run.seeds["train"] = seed
@@ -220,11 +222,11 @@ class _Tuner:
         from lab.forecasters.chronos2_lora import adapter_files
 
         what = f"{name} {self._timeframe}"
-        split = split_series(series, context=self._context, what=what)
+        split = split_series(series, context=self._view.context, what=what)
         tuned = tune_chronos2(
             self._base,
             split.train,
-            context=self._context,
+            view=self._view,
             settings=self._settings,
             seed=self._seed,
         )
@@ -251,9 +253,8 @@ class _Tuner:
     ) -> dict[str, float]:
         from lab.forecasters.chronos2_training import held_out_loss
 
-        measure = {"context": self._context, "horizon": HORIZON}
-        base = held_out_loss(self._base, levels, **measure)
-        found = held_out_loss(tuned, levels, **measure)
+        base = held_out_loss(self._base, levels, view=self._view, horizon=HORIZON)
+        found = held_out_loss(tuned, levels, view=self._view, horizon=HORIZON)
         return {
             "loss": float(found.mean()),
             "loss_base": float(base.mean()),
@@ -270,7 +271,8 @@ class _Tuner:
             "cutoff": None if newest is None else newest.isoformat(),
             "base": self._source.base.source,
             "base_version": self._source.version,
-            "context": self._context,
+            "context": self._view.context,
+            "is_mirrored": self._view.is_mirrored,
             "takes_events": bool(self._source.card.get("takes_events", True)),
             "timeframe": self._timeframe,
             "seed": self._seed,

@@ -20,7 +20,7 @@ import numpy as np
 from flows.checkpoints.corpus import arch_series, invented_series, synthetic_series
 from lab.arrays import FloatArray
 from lab.bars.series import Series
-from lab.forecasters.chronos2_inputs import log_levels
+from lab.forecasters.chronos2_inputs import Chronos2View, log_levels
 from lab.forecasters.chronos2_training import (
     Chronos2Training,
     LevelSet,
@@ -38,6 +38,9 @@ NAME: Final = "chronos2-small"
 SEED: Final = 20151231
 MARKETS: Final = {"1h": (3.0, (11, 12)), "1d": (15.0, (11, 12, 13))}
 """Years and seeds of the synthetic market, by bar length."""
+
+VIEW: Final = Chronos2View(192, is_mirrored=True)
+"""Bars of history; with their image, as much as the model takes."""
 
 HORIZONS: Final = (1, 5, 20, 60, 120)
 
@@ -67,12 +70,11 @@ def training_sets(seed: int) -> list[LevelSet]:
 
 def measure(pipeline: "Chronos2Pipeline") -> dict[str, float]:
     """Return how the bands do on the real daily bars after the cut-off."""
-    context = int(pipeline.model_context_length)
     levels = []
     for one in arch_series(end=datetime(2019, 1, 1, tzinfo=UTC)):
         first = int(np.searchsorted(one.ts, np.datetime64(CUTOFF.replace(tzinfo=None))))
-        levels.append(log_levels(one.part(slice(first - context, one.n_obs))))
-    return dict(measured_bands(pipeline, levels, horizons=HORIZONS))
+        levels.append(log_levels(one.part(slice(first - VIEW.context, one.n_obs))))
+    return dict(measured_bands(pipeline, levels, view=VIEW, horizons=HORIZONS))
 
 
 def build(
@@ -102,6 +104,7 @@ def build(
     losses = train_from_scratch(
         pipeline,
         sets,
+        view=VIEW,
         settings=settings,
         rng=np.random.default_rng(seed),
         report=_reporter(start),
@@ -110,7 +113,8 @@ def build(
     card = {
         "name": NAME,
         "cutoff": CUTOFF.isoformat(),
-        "context": shape.context,
+        "context": VIEW.context,
+        "is_mirrored": VIEW.is_mirrored,
         "takes_events": False,
         "data": {
             one.name: {

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from chronos import Chronos2Pipeline
 
     from lab.forecasters.chronos2 import Chronos2Forecaster
+    from lab.forecasters.chronos2_inputs import Chronos2View
     from lab.forecasters.routed import RoutedForecaster
 
 SMALL: Final = "small"
@@ -195,7 +196,8 @@ def open_chronos2_lora(
             base, saved.files[ADAPTER_CONFIG], saved.files[ADAPTER_WEIGHTS]
         )
         pipeline.model.to(device)
-        card = {**saved.card, "context": source.card.get("context")}
+        usual = {key: source.card.get(key) for key in ("context", "is_mirrored")}
+        card = {**saved.card, **usual}
         version = f"{source.version}+{saved.version[:8]}"
         variants[route] = make_chronos2(pipeline, version=version, card=card)
     return RoutedForecaster("chronos2-lora", variants)
@@ -213,21 +215,30 @@ def make_chronos2(
     version : str
         Of code and weights.
     card : mapping
-        `cutoff`, `context`, `takes_events` and `groups` count; all may be absent.
+        `cutoff`, `context`, `is_mirrored`, `takes_events` and `groups` count; all may
+        be absent.
     """
     from lab.forecasters.chronos2 import Chronos2Forecaster
 
-    stated = card.get("context")
-    longest = int(pipeline.model_context_length)
     return Chronos2Forecaster(
         pipeline,
         version=version,
         cutoff=card_cutoff(card),
         card=card,
-        context=min(stated if isinstance(stated, int) else CONTEXT, longest),
+        view=view_of(pipeline, card),
         takes_events=bool(card.get("takes_events", True)),
         groups=card.get("groups"),
     )
+
+
+def view_of(pipeline: "Chronos2Pipeline", card: Mapping[str, Any]) -> "Chronos2View":
+    """Return what a checkpoint is shown, as its card says."""
+    from lab.forecasters.chronos2_inputs import Chronos2View
+
+    stated = card.get("context")
+    longest = int(pipeline.model_context_length)
+    context = min(stated if isinstance(stated, int) else CONTEXT, longest)
+    return Chronos2View(context, bool(card.get("is_mirrored", False)))
 
 
 def _read_adapter(folder: Path, source: str) -> Checkpoint:

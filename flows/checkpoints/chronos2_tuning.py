@@ -9,12 +9,16 @@ import numpy as np
 
 from lab.arrays import FloatArray
 from lab.errors import TrainingError
+from lab.forecasters.chronos2_inputs import Chronos2View
 from lab.forecasters.chronos2_lora import check_adapter, quiet_peft, require_peft
 
 if TYPE_CHECKING:
     from chronos import Chronos2Pipeline
+    from chronos.chronos2.dataset import PreparedInput
 
-MIN_PAST: Final = 64
+MAX_WINDOWS: Final = 4096
+"""Windows that training draws from."""
+
 TARGETS: Final = (
     "self_attention.q",
     "self_attention.v",
@@ -53,7 +57,7 @@ def tune_chronos2(
     base: "Chronos2Pipeline",
     levels: Sequence[FloatArray],
     *,
-    context: int,
+    view: Chronos2View,
     settings: LoraSettings,
     seed: int,
 ) -> "Chronos2Pipeline":
@@ -65,8 +69,8 @@ def tune_chronos2(
         What is adapted.
     levels : sequence of ndarray of shape (n_obs,), float64
         Log prices, one array a symbol; for the caller to end in time.
-    context : int, bars
-        History per window.
+    view : Chronos2View
+        History per window, and how it is shown.
     settings : LoraSettings
         How.
     seed : int
@@ -79,13 +83,10 @@ def tune_chronos2(
         trained.
     """
     require_peft()
-    needed = MIN_PAST + settings.horizon
-    usable = [one.astype(np.float32) for one in levels if len(one) >= needed]
-    if not usable:
-        raise TrainingError(f"chronos2: no series of {needed} bars to train on")
+    windows = _windows(levels, view, settings, np.random.default_rng(seed))
     with tempfile.TemporaryDirectory() as folder, quiet_peft():
         tuned = base.fit(
-            usable,
+            windows,
             prediction_length=settings.horizon,
             finetune_mode="lora",
             lora_config={
@@ -93,12 +94,12 @@ def tune_chronos2(
                 "lora_alpha": settings.alpha,
                 "target_modules": list(TARGETS),
             },
-            context_length=context,
+            context_length=view.length,
             learning_rate=settings.learning_rate,
             num_steps=settings.n_steps,
             batch_size=settings.batch_size,
             output_dir=folder,
-            min_past=MIN_PAST,
+            min_past=view.length,
             remove_printer_callback=True,
             disable_tqdm=True,
             logging_strategy="no",
@@ -108,3 +109,38 @@ def tune_chronos2(
     check_adapter(base, tuned)
     tuned.model.eval()
     return tuned
+
+
+def _windows(
+    levels: Sequence[FloatArray],
+    view: Chronos2View,
+    settings: LoraSettings,
+    rng: np.random.Generator,
+) -> list["PreparedInput"]:
+    # Windows of exactly one history and one future: the trainer cuts each in one way.
+    import torch
+
+    needed = view.context + settings.horizon
+    usable = [one for one in levels if len(one) >= needed]
+    if not usable:
+        raise TrainingError(f"chronos2: no series of {needed} bars to train on")
+    starts = np.array([len(one) - needed + 1 for one in usable])
+    chosen = rng.choice(len(usable), MAX_WINDOWS, p=starts / starts.sum())
+    rows = np.empty((MAX_WINDOWS, needed))
+    for row, number in enumerate(chosen):
+        start = rng.integers(starts[number])
+        rows[row] = usable[number][start : start + needed]
+    rows -= rows[:, [view.context - 1]]
+    shown = view.shown(rows[:, : view.context])
+    whole = np.concatenate([shown, rows[:, view.context :]], axis=1)
+    values = torch.from_numpy(whole.astype(np.float32))
+    return [
+        {
+            "context": value[None],
+            "future_covariates": torch.full((1, settings.horizon), torch.nan),
+            "n_targets": 1,
+            "n_covariates": 0,
+            "n_future_covariates": 0,
+        }
+        for value in values
+    ]

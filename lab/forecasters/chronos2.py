@@ -24,10 +24,15 @@ from lab.bars.targets import Targets, forecast_targets
 from lab.bars.timeframes import to_moment
 from lab.errors import ForecastError
 from lab.forecasters._base import Forecast, ForecastRequest, Series
-from lab.forecasters.chronos2_inputs import check_events, log_levels, prepared_input
-from lab.forecasters.chronos2_weights import QUANTILE_LEVELS
+from lab.forecasters.chronos2_inputs import (
+    Chronos2View,
+    check_events,
+    log_levels,
+    prepared_input,
+)
 from lab.forecasters.naive import known_context
 from lab.forecasters.paths import check_request
+from lakehouse.schema.forecasts import QUANTILE_LEVELS
 
 if TYPE_CHECKING:
     from chronos import Chronos2Pipeline
@@ -64,8 +69,8 @@ class Chronos2Forecaster:
         Newest moment the weights may know of; None where nobody knows.
     card : mapping
         What is known of the checkpoint.
-    context : int, bars
-        History shown; not above the model's own.
+    view : Chronos2View
+        History shown and how; not longer than the model's own.
     takes_events : bool, default True
         Whether covariates are used; for a model trained without any, False.
     groups : mapping of str to str, optional
@@ -77,7 +82,7 @@ class Chronos2Forecaster:
     Raises
     ------
     ForecastError
-        If `context` is longer than the model's, or shorter than 64 bars.
+        If the history is longer than the model's, or shorter than 64 bars.
 
     Notes
     -----
@@ -101,21 +106,23 @@ class Chronos2Forecaster:
         version: str,
         cutoff: datetime | None,
         card: Mapping[str, object],
-        context: int,
+        view: Chronos2View,
         takes_events: bool = True,
         groups: Mapping[str, str] | None = None,
     ) -> None:
         longest = int(pipeline.model_context_length)
-        if not MIN_CONTEXT <= context <= longest:
+        if view.context < MIN_CONTEXT or view.length > longest:
             raise ForecastError(
-                f"chronos2 context {context}: allowed are {MIN_CONTEXT} to {longest}"
+                f"chronos2: {view.length} bars shown, {view.context} of them history:"
+                f" at least {MIN_CONTEXT} are needed and {longest} allowed"
             )
         self._pipeline = pipeline
         self._groups = dict(groups or {})
         self.version = version + _groups_suffix(self._groups)
         self.cutoff = cutoff
         self.card: Mapping[str, object] = {**card, "groups": self._groups}
-        self.context = context
+        self.context = view.context
+        self._view = view
         self.takes_events = takes_events
         levels = [float(level) for level in pipeline.quantiles]
         self._band = [levels.index(level) for level in (0.1, 0.5, 0.9)]
@@ -236,7 +243,7 @@ class Chronos2Forecaster:
             prepared_input(
                 log_levels(task.series),
                 task.request.events if self.takes_events else None,
-                context=self.context,
+                view=self._view,
                 n_steps=n_steps,
                 n_missed=task.targets.n_missed,
             )
@@ -247,7 +254,7 @@ class Chronos2Forecaster:
             inputs,
             prediction_length=n_steps,
             batch_size=n_rows if together else ROWS_PER_BATCH,
-            context_length=self.context,
+            context_length=self._view.length,
             cross_learning=together,
         )
         return [one[0].numpy().astype(np.float64) for one in found]
@@ -283,6 +290,7 @@ class Chronos2Forecaster:
             seed=seed,
             is_contaminated=self.cutoff is None or request.as_of < self.cutoff,
             event_context=request.event_context if self.takes_events else None,
+            quantiles=prices[self._grid].astype(np.float32) if self._grid else None,
         )
 
 

@@ -6,6 +6,7 @@ long gaps) count as zero. Channels of the event tensor that are scheduled enter 
 their future values; surprises and leaders end with the history.
 """
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -23,6 +24,46 @@ KNOWN_AHEAD: Final = (0, 1, 2, 3, 4, 8, 9, 10, 11, 12, 13)
 
 PAST_ONLY: Final = (5, 6, 7, 14, 15, 16, 17)
 """Channels known when they happen: surprises, leaders' returns, the VIX level."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chronos2View:
+    """How much of a series a checkpoint is shown, and how.
+
+    Attributes
+    ----------
+    context : int, bars
+        History.
+    is_mirrored : bool
+        Whether the history's mirror image through its last value precedes it. The
+        network shifts what it is shown to mean zero: with the image, the last price is
+        that zero, and a small network need not learn to find it. Published checkpoints
+        were trained without.
+    """
+
+    context: int
+    is_mirrored: bool = False
+
+    @property
+    def length(self) -> int:
+        """Values shown per series."""
+        return 2 * self.context if self.is_mirrored else self.context
+
+    def shown(self, past: AnyArray) -> AnyArray:
+        """Return what the network is shown of histories that end at zero.
+
+        Parameters
+        ----------
+        past : ndarray of shape (..., context), float
+            NaN before the first bar.
+
+        Returns
+        -------
+        ndarray of shape (..., length), float
+        """
+        if not self.is_mirrored:
+            return past
+        return np.concatenate([-past[..., ::-1], past], axis=-1)
 
 
 def log_levels(series: Series) -> FloatArray:
@@ -62,7 +103,7 @@ def prepared_input(
     levels: FloatArray,
     events: AnyArray | None,
     *,
-    context: int,
+    view: Chronos2View,
     n_steps: int,
     n_missed: int = 0,
 ) -> "PreparedInput":
@@ -71,11 +112,11 @@ def prepared_input(
     Parameters
     ----------
     levels : ndarray of shape (n_obs,), float64
-        From `log_levels`, at most `context` of them.
+        From `log_levels`, at most the view's `context` of them.
     events : ndarray of shape (n_obs + horizon, 20), float32, or None
         Rows of the event tensor for the bars and the targets.
-    context : int, bars
-        Length that every input is padded to: what a series is shown does not depend on
+    view : Chronos2View
+        Every input is padded to its length: what a series is shown does not depend on
         the lengths of others.
     n_steps : int, bars
         Steps ahead; at least `n_missed` plus the targets.
@@ -95,13 +136,14 @@ def prepared_input(
     import torch
 
     n_obs = len(levels)
-    history = np.full((1, context), np.nan, dtype=np.float32)
-    history[0, context - n_obs :] = levels
+    padded = np.full((1, view.context), np.nan, dtype=np.float32)
+    padded[0, view.context - n_obs :] = levels
+    history = view.shown(padded)
     future = np.full((1, n_steps), np.nan, dtype=np.float32)
     n_scheduled = 0
     if events is not None:
         past, ahead, n_scheduled = _covariates(
-            events, n_obs, n_missed, (context, n_steps)
+            events, n_obs, n_missed, (view.length, n_steps)
         )
         history, future = np.vstack([history, past]), np.vstack([future, ahead])
     return {
@@ -134,13 +176,13 @@ def _covariates(
     events: AnyArray, n_obs: int, n_missed: int, shape: tuple[int, int]
 ) -> tuple[AnyArray, AnyArray, int]:
     # Past and future rows of the channels that say something, past-only ones first.
-    context, n_steps = shape
+    length, n_steps = shape
     values = np.asarray(events, dtype=np.float32).T
     seen = [one for one in PAST_ONLY if _varies(values[one, :n_obs])]
     known = [one for one in KNOWN_AHEAD if _varies(values[one])]
     chosen = seen + known
-    past = np.full((len(chosen), context), np.nan, dtype=np.float32)
-    past[:, context - n_obs :] = values[chosen, :n_obs]
+    past = np.full((len(chosen), length), np.nan, dtype=np.float32)
+    past[:, length - n_obs :] = values[chosen, :n_obs]
     ahead = np.full((len(chosen), n_steps), np.nan, dtype=np.float32)
     targets = values[known, n_obs:][:, : n_steps - n_missed]
     ahead[len(seen) :, n_missed : n_missed + targets.shape[1]] = targets

@@ -13,6 +13,7 @@ import numpy as np
 
 from lab.arrays import AnyArray, FloatArray
 from lab.errors import TrainingError
+from lab.forecasters.chronos2_inputs import Chronos2View
 
 if TYPE_CHECKING:
     import torch
@@ -79,8 +80,8 @@ class LevelSampler:
     ----------
     sets : sequence of LevelSet
         Series shorter than a window are left out.
-    context, horizon : int, bars
-        History and future of a window.
+    view : Chronos2View
+        History of a window, and how it is shown.
     settings : Chronos2Training
         Shares of flipped and of short windows.
 
@@ -91,10 +92,15 @@ class LevelSampler:
     """
 
     def __init__(
-        self, sets: Sequence[LevelSet], *, context: int, settings: Chronos2Training
+        self,
+        sets: Sequence[LevelSet],
+        *,
+        view: Chronos2View,
+        settings: Chronos2Training,
     ) -> None:
-        self._context, self._settings = context, settings
-        self._length = context + settings.horizon
+        self._view, self._settings = view, settings
+        self._context = view.context
+        self._length = view.context + settings.horizon
         self._levels = []
         for one in sets:
             usable = [level for level in one.levels if len(level) >= self._length]
@@ -111,8 +117,9 @@ class LevelSampler:
 
         Returns
         -------
-        past : ndarray of shape (batch, context), float32
-            Log prices less the window's last one; NaN before a short history.
+        past : ndarray of shape (batch, length), float32
+            Log prices less the last one as the view shows them; NaN before a short
+            history.
         future : ndarray of shape (batch, horizon), float32
             Likewise.
         spread : ndarray of shape (batch, horizon), float32
@@ -138,7 +145,7 @@ class LevelSampler:
         steps = np.sqrt(np.arange(1, future.shape[1] + 1))
         spread = np.maximum(scale, _SPREAD_FLOOR)[:, None] * steps
         return (
-            past.astype(np.float32),
+            self._view.shown(past).astype(np.float32),
             future.astype(np.float32),
             spread.astype(np.float32),
         )
@@ -155,6 +162,7 @@ def train_from_scratch(
     pipeline: "Chronos2Pipeline",
     sets: Sequence[LevelSet],
     *,
+    view: Chronos2View,
     settings: Chronos2Training,
     rng: np.random.Generator,
     report: Callable[[int, float], None] | None = None,
@@ -167,6 +175,8 @@ def train_from_scratch(
         From `lab.forecasters.chronos2_weights.new_pipeline`.
     sets : sequence of LevelSet
         What to draw windows from; for the caller to end at the cut-off.
+    view : Chronos2View
+        What it will be shown.
     settings : Chronos2Training
         How.
     rng : numpy.random.Generator
@@ -187,9 +197,7 @@ def train_from_scratch(
     import torch
 
     model = pipeline.model
-    sampler = LevelSampler(
-        sets, context=model.chronos_config.context_length, settings=settings
-    )
+    sampler = LevelSampler(sets, view=view, settings=settings)
     model.train().requires_grad_(requires_grad=True)
     optimiser = torch.optim.AdamW(
         model.parameters(),
@@ -258,7 +266,7 @@ def held_out_loss(
     pipeline: "Chronos2Pipeline",
     levels: Sequence[FloatArray],
     *,
-    context: int,
+    view: Chronos2View,
     horizon: int,
 ) -> FloatArray:
     """Return the loss of each window of log prices that did not train the model.
@@ -271,8 +279,10 @@ def held_out_loss(
         The model.
     levels : sequence of ndarray of shape (n_obs,), float64
         Log prices.
-    context, horizon : int, bars
-        History shown and future judged.
+    view : Chronos2View
+        What the model is shown.
+    horizon : int, bars
+        Future judged.
 
     Returns
     -------
@@ -283,8 +293,9 @@ def held_out_loss(
     TrainingError
         If no series is long enough: nothing would be judged.
     """
+    context = view.context
     rows = _windows(levels, context + horizon, every=24)
-    found = _predictions(pipeline, rows[:, :context], horizon)
+    found = _predictions(pipeline, rows[:, :context], view, horizon)
     future = rows[:, context:] - rows[:, [context - 1]]
     moves = np.sqrt(np.mean(np.diff(rows[:, :context], axis=1) ** 2, axis=1))
     spread = np.maximum(moves, _SPREAD_FLOOR)[:, None] * np.sqrt(
@@ -300,8 +311,8 @@ def measured_bands(
     pipeline: "Chronos2Pipeline",
     levels: Sequence[FloatArray],
     *,
+    view: Chronos2View,
     horizons: Sequence[int],
-    context: int | None = None,
 ) -> dict[str, float]:
     """Return how a model's 80 % band and median do on log prices it was not trained on.
 
@@ -311,10 +322,10 @@ def measured_bands(
         The model.
     levels : sequence of ndarray of shape (n_obs,), float64
         Log prices; a forecast is made every 5 bars.
+    view : Chronos2View
+        What the model is shown.
     horizons : sequence of int, bars
         Steps to judge.
-    context : int, bars, optional
-        History shown; the model's own if not given.
 
     Returns
     -------
@@ -327,12 +338,11 @@ def measured_bands(
     TrainingError
         If no series is long enough.
     """
-    shown = context or int(pipeline.model_context_length)
-    longest = max(horizons)
-    rows = _windows(levels, shown + longest, every=5)
-    found = _predictions(pipeline, rows[:, :shown], longest)
+    context, longest = view.context, max(horizons)
+    rows = _windows(levels, context + longest, every=5)
+    found = _predictions(pipeline, rows[:, :context], view, longest)
     band = [pipeline.quantiles.index(level) for level in (0.1, 0.5, 0.9)]
-    future = rows[:, shown:] - rows[:, [shown - 1]]
+    future = rows[:, context:] - rows[:, [context - 1]]
     measures = {}
     for step in horizons:
         actual = future[:, step - 1]
@@ -352,14 +362,17 @@ def _windows(levels: Sequence[FloatArray], length: int, *, every: int) -> FloatA
 
 
 def _predictions(
-    pipeline: "Chronos2Pipeline", past: FloatArray, horizon: int
+    pipeline: "Chronos2Pipeline",
+    past: FloatArray,
+    view: Chronos2View,
+    horizon: int,
 ) -> AnyArray:
     # Log price changes, (n_windows, n_levels, horizon), float32.
     import torch
 
     model = pipeline.model
     n_patches = -(-horizon // int(pipeline.model_output_patch_size))
-    centred = (past - past[:, [-1]]).astype(np.float32)
+    centred = view.shown(past - past[:, [-1]]).astype(np.float32)
     parts = []
     for start in range(0, len(centred), 128):
         rows = torch.from_numpy(centred[start : start + 128]).to(model.device)

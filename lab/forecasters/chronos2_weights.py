@@ -11,18 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from lab.errors import CheckpointError
+from lakehouse.schema.forecasts import QUANTILE_LEVELS
 
 if TYPE_CHECKING:
     from chronos import Chronos2Pipeline
-
-QUANTILE_LEVELS: Final = (
-    0.01,
-    0.05,
-    *(round(0.05 * step, 2) for step in range(2, 19)),
-    0.95,
-    0.99,
-)
-"""Levels of the published Chronos-2 checkpoints, and of ours."""
 
 ARCHITECTURE: Final = "Chronos2Model"
 _NEEDED_LEVELS: Final = (0.1, 0.5, 0.9)
@@ -38,8 +30,8 @@ class Chronos2Shape:
         Widths and depths, as in the published `config.json`.
     patch : int, bars
         Bars per token, in and out.
-    context : int, bars
-        Most bars of history.
+    length : int
+        Most values shown per series.
     n_patches : int
         Most tokens of future; times `patch` the longest horizon.
     """
@@ -50,8 +42,8 @@ class Chronos2Shape:
     n_layers: int = 3
     n_heads: int = 4
     patch: int = 16
-    context: int = 256
-    n_patches: int = 10
+    length: int = 384
+    n_patches: int = 9
 
 
 def new_pipeline(shape: Chronos2Shape, *, seed: int) -> "Chronos2Pipeline":
@@ -76,7 +68,7 @@ def new_pipeline(shape: Chronos2Shape, *, seed: int) -> "Chronos2Pipeline":
         "feed_forward_proj": "relu",
         "initializer_factor": 1.0,
         "chronos_config": {
-            "context_length": shape.context,
+            "context_length": shape.length,
             "input_patch_size": shape.patch,
             "input_patch_stride": shape.patch,
             "output_patch_size": shape.patch,
