@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,9 @@ import psutil
 import pytest
 import yaml
 
-from flows.probe import answers
-from flows.processes import LOOPBACK, crew, free_port
+from tests.simulators import server
 from tests.simulators.places import REPOSITORY, Place, bare_environment
+from tests.simulators.server import prefect_server
 
 pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("prefect")]
 SCHEDULES = {
@@ -26,6 +25,12 @@ SCHEDULES = {
     "ingest-calendar": "30 * * * *",
     "forecast-baselines-1h": "55 * * * *",
     "forecast-baselines-1d": "45 5 * * *",
+    "kronos-batch-1h": "55 * * * *",
+    "kronos-batch-1d": "45 5 * * *",
+    "chronos2-batch-1h": "55 * * * *",
+    "chronos2-batch-1d": "45 5 * * *",
+    "kronos-rolling-finetune": "0 6 1 * *",
+    "train-ensemble": "0 9 * * 0",
     "score-signals-1h": "5 * * * *",
     "score-signals-1d": "30 6 * * *",
     "publish": None,
@@ -33,50 +38,35 @@ SCHEDULES = {
     "heartbeat": "*/5 * * * *",
     "maintain": "40 3 * * *",
 }
+ON_GPU = {name for name in SCHEDULES if name.startswith(("kronos-", "chronos2-"))}
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """A place whose Prefect server answers."""
     folder = tmp_path_factory.mktemp("lab")
-    port = free_port()
-    api = f"http://{LOOPBACK}:{port}/api"
-    place = Place(folder, now="2018-10-01T00:00:00Z", api_url=api)
-    with crew() as members:
-        members.start(
-            "server",
-            [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)],
-            log=folder / "server.log",
-            environment={
-                "PREFECT_HOME": str(folder / "prefect"),
-                "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-                "PREFECT_SERVER_UI_ENABLED": "false",
-                "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "0.2",
-            },
-        )
-        members.wait_for("server", lambda: answers(api), timeout_s=240)
-        yield place
+    with prefect_server(folder) as api:
+        yield Place(folder, now="2018-10-01T00:00:00Z", api_url=api)
 
 
 def ask(place: Place, path: str, **body: Any) -> Any:
-    request = urllib.request.Request(
-        f"{place.api_url}/{path}",
-        data=json.dumps(body).encode(),
-        headers={"content-type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=20) as reply:
-        return json.load(reply)
+    return server.ask(place.api_url, path, **body)
 
 
 def test_init_makes_what_the_server_needs_once(lab: Place):
     first = lab.verb("init")
     assert first.returncode == 0, first.stderr
-    for name in ("work pool lab", "lab-batch", "lab-publish", "alphalake-zombie-runs"):
+    made = ("work pool lab", "work pool gpu", "lab-batch", "lab-publish", "limit gpu")
+    for name in (*made, "alphalake-zombie-runs"):
         assert name in first.stdout
     assert "pool, limits and automations are there" in lab.verb("init").stdout
 
     pools = ask(lab, "work_pools/filter")
-    assert [(one["name"], one["type"]) for one in pools] == [("lab", "process")]
+    assert {one["name"]: one["type"] for one in pools} == {
+        "lab": "process",
+        "gpu": "alphalake-resident",
+    }
+    assert {one["name"]: one["concurrency_limit"] for one in pools}["gpu"] == 1
     zombies = ask(lab, "automations/filter")
     assert [one["name"] for one in zombies] == ["alphalake-zombie-runs"]
     assert zombies[0]["trigger"]["within"] == 90
@@ -85,6 +75,7 @@ def test_init_makes_what_the_server_needs_once(lab: Place):
     assert {one["name"]: one["limit"] for one in limits} == {
         "lab-batch": 1,
         "lab-publish": 1,
+        "gpu": 1,
     }
 
 
@@ -106,8 +97,8 @@ def test_every_deployment_registers_offline(lab: Place):
         for name, one in found.items()
     }
     assert crons == SCHEDULES
-    for one in found.values():
-        assert one["work_pool_name"] == "lab"
+    for name, one in found.items():
+        assert one["work_pool_name"] == ("gpu" if name in ON_GPU else "lab")
         assert one["global_concurrency_limit"]["limit"] == 1
         assert one["concurrency_options"]["collision_strategy"] == "ENQUEUE"
         folder = one["pull_steps"][0]["prefect.deployments.steps.set_working_directory"]
@@ -331,7 +322,7 @@ def test_a_worker_runs_the_deployments_and_its_death_is_noticed(lab: Place):
 def test_the_file_declares_what_the_code_does_not(lab: Place):
     declared = yaml.safe_load((REPOSITORY / "prefect.yaml").read_text())
     for one in declared["deployments"]:
-        assert set(one.get("parameters", {})) <= {"timeframe"}
+        assert set(one.get("parameters", {})) <= {"model", "timeframe"}
     assert [set(step) for step in declared["pull"]] == [
         {"prefect.deployments.steps.set_working_directory"}
     ]
