@@ -27,7 +27,8 @@ def forecast(
     timeframe : str
         `1h` or `1d`.
     model : str
-        `naive` or `seasonal`, or several joined by commas.
+        `naive`, `seasonal`, `kronos`, `chronos2`, their twins `-lora`, `ensemble`, or
+        several joined by commas.
     symbols : list of str, optional
         Only these; leaders are never forecast.
     as_of : str, optional

@@ -142,7 +142,10 @@ def ingest_calendar(
 def forecast(
     *,
     model: Annotated[
-        str, typer.Option(help="naive, seasonal; several with commas.")
+        str,
+        typer.Option(
+            help="naive, seasonal, kronos, chronos2, ensemble; several with commas."
+        ),
     ] = "naive",
     timeframe: Annotated[str, typer.Option(metavar="1h|1d", help="Bar length.")] = "1d",
     symbols: Annotated[
