@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 
 from flows.runs import Run
 from lab.bars.timeframes import step
-from lab.scoring.cells import NEEDED
+from lab.scoring.judged import NEEDED
 from lab.scoring.court import judge
 from lakehouse.clock import parse_moment
 from lakehouse.errors import InputError

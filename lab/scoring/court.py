@@ -26,7 +26,7 @@ import pyarrow as pa
 
 from lab.arrays import AnyArray
 from lab.bars.timeframes import step
-from lab.scoring.cells import BASELINE, Cells, Grouping, grouped, read_cells
+from lab.scoring.judged import BASELINE, Cells, Grouping, grouped, read_cells
 from lab.scoring.comparison import (
     MIN_BLOCKS,
     MIN_FORECASTS,

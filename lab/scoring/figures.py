@@ -12,7 +12,7 @@ from lab.scoring.calibration import (
     pit_p_values,
     quantile_error,
 )
-from lab.scoring.cells import Cells, Grouping
+from lab.scoring.judged import Cells, Grouping
 from lab.scoring.ranks import rank_correlations
 from lab.scoring.segments import Segments, counted, mean_of_known, ratio, summed
 

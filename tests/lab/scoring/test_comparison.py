@@ -202,7 +202,8 @@ def test_size_holds_for_overlapping_errors(n_obs, horizon):
 @pytest.mark.parametrize("horizon", [1, 4, 24, 120])
 def test_size_holds_for_overlapping_errors_in_long_counts(n_blocks, horizon):
     n_obs = max(30, n_blocks * horizon)
-    p = null_p_values(12, 20_000 if horizon < 100 else 4_000, n_obs, horizon)
+    n_series = int(np.clip(2_000_000 // n_obs, 500, 20_000))
+    p = null_p_values(12, n_series, n_obs, horizon)
     assert_size_holds(p, 0.05, slack=1.25)
     assert_size_holds(p, 0.005, slack=1.6)
 
