@@ -7,7 +7,8 @@ take it from there.
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
@@ -33,12 +34,40 @@ def register_checkpoint(run: Run, forecaster: Forecaster) -> None:
     """
     if not isinstance(forecaster, ModelForecaster):
         return
-    name, version = forecaster.name, forecaster.version
-    card = dict(forecaster.card)
+    register_version(
+        run,
+        forecaster.name,
+        forecaster.version,
+        dict(forecaster.card),
+        cutoff=forecaster.cutoff,
+    )
+
+
+def register_version(
+    run: Run,
+    name: str,
+    version: str,
+    card: Mapping[str, Any],
+    *,
+    cutoff: datetime | None,
+) -> None:
+    """Note a checkpoint in the run's manifest and in `model_versions`.
+
+    Parameters
+    ----------
+    run : Run
+        Where to write.
+    name, version : str
+        As forecasts name it.
+    card : mapping
+        JSON values; its `sha256` go into the manifest.
+    cutoff : datetime or None
+        Newest moment the weights may know of.
+    """
     digests = card.get("sha256", {})
     run.parameters.setdefault("checkpoints", {})[name] = {
         "version": version,
-        "cutoff": forecaster.cutoff,
+        "cutoff": cutoff,
         "sha256": digests,
     }
     known = run.read(
