@@ -14,7 +14,7 @@ from serve.errors import (
     NothingVerifiedError,
     UnknownSymbolError,
 )
-from serve.schemas import Bars, Instruments, Scores, Timeframe
+from serve.schemas import Bars, Instruments, Scope, Scores, Timeframe
 from serve.snapshot import Key, ServedSnapshot
 
 # One or more parts of letters, digits and ^ = . _ : + & @ -, joined by single slashes.
@@ -181,12 +181,13 @@ def _offered(view: View, symbol: str, wanted: Timeframe | None) -> Timeframe | N
 
 @dataclass(frozen=True, slots=True)
 class ScoreFilter:
-    """Which scores; None means any."""
+    """Which scores; None means any. A pool's `symbol` is its asset class or `all`."""
 
     symbol: str | None = None
     timeframe: Timeframe | None = None
     model_name: str | None = None
     horizon: int | None = None
+    scope: Scope = "symbol"
 
 
 def scores(view: View | None, wanted: ScoreFilter, *, limit: int, offset: int) -> bytes:
@@ -194,7 +195,7 @@ def scores(view: View | None, wanted: ScoreFilter, *, limit: int, offset: int) -
     shown = verified(view)
     items = [
         row
-        for row in shown.snapshot.scores
+        for row in shown.snapshot.scored(wanted.scope)
         if wanted.symbol in {None, row.symbol}
         and wanted.timeframe in {None, row.timeframe}
         and wanted.model_name in {None, row.model_name}
@@ -206,7 +207,8 @@ def scores(view: View | None, wanted: ScoreFilter, *, limit: int, offset: int) -
             total=len(items),
             offset=offset,
             limit=limit,
-            stale="signal_performance" in shown.stale_kinds,
+            stale=bool(shown.stale_kinds & {"signal_performance", "evaluation_report"}),
             artefact=shown.snapshot.ref("signal_performance"),
+            report=shown.snapshot.ref("evaluation_report"),
         )
     )

@@ -17,7 +17,13 @@ from lakehouse.trust.verification import (
 )
 from serve.present import Present
 
-KINDS = ("latest_predictions", "signal_performance", "instruments", "recent_bars")
+KINDS = (
+    "latest_predictions",
+    "signal_performance",
+    "evaluation_report",
+    "instruments",
+    "recent_bars",
+)
 
 
 @dataclass(frozen=True, slots=True)

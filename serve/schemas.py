@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 Timeframe = Literal["1h", "1d"]
+Scope = Literal["symbol", "asset_class", "all"]
 Count = Annotated[int, Meta(ge=0)]
 
 
@@ -14,6 +15,13 @@ class ArtefactRef(Struct, frozen=True, kw_only=True):
 
     version: Annotated[int, Meta(description="Version of the signed metadata.")]
     sha256: Annotated[str, Meta(description="SHA-256 of the manifest.")]
+
+
+class HorizonSkill(Struct, frozen=True):
+    """The court's verdict at one horizon."""
+
+    horizon: Annotated[int, Meta(description="Bars ahead.")]
+    has_skill: Annotated[bool | None, Meta(description="Null until judged.")]
 
 
 class Prediction(Struct, frozen=True, kw_only=True):
@@ -36,7 +44,15 @@ class Prediction(Struct, frozen=True, kw_only=True):
         bool,
         Meta(description="Older than 75 min (1h) or 26 h (1d) of trading time."),
     ]
-    has_skill: Annotated[bool | None, Meta(description="Null until judged.")]
+    has_skill: Annotated[
+        bool | None,
+        Meta(
+            description="Whether it beats persistence and `naive` at any horizon judged; null until one is."
+        ),
+    ]
+    skill: Annotated[
+        list[HorizonSkill], Meta(description="The verdict at each horizon.")
+    ]
     artefact: ArtefactRef
 
 
@@ -74,8 +90,40 @@ class Bar(Struct, frozen=True, kw_only=True):
     flags: str | None
 
 
+class Court(Struct, frozen=True, kw_only=True):
+    """What the court found; losses are shares of the price forecast from."""
+
+    n_obs: Annotated[int, Meta(description="Forecasts judged.")]
+    n_symbols: int
+    n_blocks: Annotated[int, Meta(description="Of these, without overlap.")]
+    n_naive: Annotated[int, Meta(description="Compared with `naive`.")]
+    mae: float | None
+    mae_persistence: float | None
+    mae_naive: float | None
+    pinball: float | None
+    pinball_naive: float | None
+    winkler: float | None
+    coverage_80: float | None
+    coverage_se: float | None
+    quantile_error: float | None
+    pit_histogram: Annotated[list[float], Meta(description="Ten counts.")]
+    pit_error: float | None
+    pit_p_value: float | None
+    rank_ic: float | None
+    skill_persistence: float | None
+    p_persistence: float | None
+    skill_naive: float | None
+    p_naive: float | None
+    p_skill: float | None
+    q_skill: Annotated[
+        float | None, Meta(description="Adjusted over all cells; skill if <= 0.05.")
+    ]
+    has_skill: bool | None
+    reason: str
+
+
 class Score(Struct, frozen=True, kw_only=True):
-    """How one model did on one symbol at one horizon."""
+    """How one model did on one symbol, asset class or all, at one horizon."""
 
     symbol: str
     timeframe: Timeframe
@@ -99,6 +147,8 @@ class Score(Struct, frozen=True, kw_only=True):
     skill_mae: float | None
     n_blocks: int
     sharpe: float | None
+    has_skill: Annotated[bool | None, Meta(description="Null until judged.")]
+    court: Annotated[Court | None, Meta(description="Null until judged.")]
 
 
 class Instruments(Struct, frozen=True, kw_only=True):
@@ -134,6 +184,9 @@ class Scores(Struct, frozen=True, kw_only=True):
     limit: Count
     stale: bool
     artefact: ArtefactRef | None
+    report: Annotated[
+        ArtefactRef | None, Meta(description="Where the court's verdicts are from.")
+    ]
 
 
 class ArtefactState(Struct, frozen=True, kw_only=True):

@@ -23,7 +23,15 @@ from serve.gateway import Gateway, GatewayPart
 from serve.problems import documented
 from serve.renditions import Rendition
 from serve.responses import respond
-from serve.schemas import Bars, Instruments, Prediction, Scores, Status, Timeframe
+from serve.schemas import (
+    Bars,
+    Instruments,
+    Prediction,
+    Scope,
+    Scores,
+    Status,
+    Timeframe,
+)
 
 Symbol = Annotated[
     str,
@@ -50,6 +58,9 @@ Horizon = Annotated[
 ]
 ScoredSymbol = Annotated[
     str | None, Parameter(pattern=SYMBOL_PATTERN, max_length=64, description="Symbol.")
+]
+Level = Annotated[
+    Scope, Parameter(description="Scores of symbols, of asset classes, or of all.")
 ]
 
 
@@ -158,21 +169,28 @@ class ShowcaseController(Controller):
         timeframe: Bar = None,
         model_name: ModelName = None,
         horizon: Horizon = None,
+        level: Level = "symbol",
         limit: Limit = DEFAULT_LIMIT,
         offset: Offset = 0,
     ) -> Response[Scores]:
-        """Return a page of the scores per symbol, timeframe, model and horizon."""
+        """Return a page of the scores per symbol, timeframe, model and horizon.
+
+        With `level`, verdicts on asset classes or on all symbols instead.
+        """
         refuse_unknown(
             request,
-            {"symbol", "timeframe", "model_name", "horizon", "limit", "offset"},
+            {
+                *("symbol", "timeframe", "model_name", "horizon", "level"),
+                *("limit", "offset"),
+            },
         )
-        wanted = ScoreFilter(symbol, timeframe, model_name, horizon)
+        wanted = ScoreFilter(symbol, timeframe, model_name, horizon, level)
         body = _render(
             request,
             gateway,
             EVALUATION,
             lambda: answers.scores(gateway.view, wanted, limit=limit, offset=offset),
-            (symbol, timeframe, model_name, horizon, limit, offset),
+            (symbol, timeframe, model_name, horizon, level, limit, offset),
         )
         return cast("Response[Scores]", body)
 

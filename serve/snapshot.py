@@ -16,9 +16,11 @@ from serve.schemas import (
     ForecastKey,
     Instrument,
     Prediction,
+    Scope,
     Score,
 )
 from serve.staleness import is_stale
+from serve.verdicts import Verdicts, index_verdicts
 
 PREFERENCE: Final = ("ensemble", "chronos2", "kronos", "naive", "seasonal")
 _STEPS: Final = {"1h": timedelta(hours=1), "1d": timedelta(days=1)}
@@ -48,7 +50,9 @@ class ServedSnapshot:
     bars : mapping of (symbol, timeframe) to pyarrow.Table
         Bars in time order.
     scores : tuple of Score
-        In the order of the artefact.
+        On symbols, in the order of the artefact.
+    verdicts : Verdicts
+        What the court found; empty until something was judged.
     symbols : frozenset of str
         Every symbol that any artefact names.
     """
@@ -58,6 +62,7 @@ class ServedSnapshot:
     forecasts: Mapping[Key, Mapping[str, Any]]
     bars: Mapping[tuple[str, str], pa.Table]
     scores: tuple[Score, ...]
+    verdicts: Verdicts
     symbols: frozenset[str]
 
     def ref(self, kind: str) -> ArtefactRef | None:
@@ -118,13 +123,19 @@ class ServedSnapshot:
         ref = self.ref("latest_predictions")
         assert ref is not None  # noqa: S101 - a key exists, so its artefact does
         row = self.forecasts[key]
-        names = set(Prediction.__struct_fields__) - {"stale", "has_skill", "artefact"}
+        added = {"stale", "has_skill", "skill", "artefact"}
+        names = set(Prediction.__struct_fields__) - added
         return Prediction(
             **{name: row[name] for name in names},
             stale=is_stale,
-            has_skill=None,
+            has_skill=self.verdicts.has_skill(key),
+            skill=self.verdicts.skill.get(key, []),
             artefact=ref,
         )
+
+    def scored(self, scope: Scope) -> tuple[Score, ...]:
+        """Return the scores of symbols, asset classes or all."""
+        return self.scores if scope == "symbol" else self.verdicts.pools.get(scope, ())
 
     def bar_page(
         self, symbol: str, timeframe: str, *, limit: int, offset: int
@@ -158,12 +169,14 @@ def build_snapshot(bundle: Bundle) -> ServedSnapshot:
         for row in tables["latest_predictions"].to_pylist()
     }
     instruments = _instruments(tables["instruments"], bars, forecasts)
+    verdicts = index_verdicts(tables["evaluation_report"])
     return ServedSnapshot(
         artefacts=dict(bundle),
         instruments=instruments,
         forecasts=forecasts,
         bars=bars,
-        scores=tuple(Score(**row) for row in tables["signal_performance"].to_pylist()),
+        scores=_scores(tables["signal_performance"], verdicts),
+        verdicts=verdicts,
         symbols=frozenset(instruments)
         | {key[0] for key in forecasts}
         | {key[0] for key in bars},
@@ -189,6 +202,16 @@ def _rows(artefact: Artefact | None, kind: str) -> pa.Table:
                 f"artefact {kind}: timeframe {odd[0][:20]!r}, known {', '.join(_STEPS)}"
             )
     return rows
+
+
+def _scores(table: pa.Table, verdicts: Verdicts) -> tuple[Score, ...]:
+    found = []
+    for row in table.to_pylist():
+        cell = (row["timeframe"], row["symbol"], row["model_name"], row["horizon"])
+        court = verdicts.cells.get(cell)
+        has_skill = None if court is None else court.has_skill
+        found.append(Score(**row, has_skill=has_skill, court=court))
+    return tuple(found)
 
 
 def _split_bars(table: pa.Table) -> dict[tuple[str, str], pa.Table]:

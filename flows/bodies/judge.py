@@ -7,8 +7,8 @@ import pyarrow.compute as pc
 
 from flows.runs import Run
 from lab.bars.timeframes import step
-from lab.scoring.judged import NEEDED
 from lab.scoring.court import judge
+from lab.scoring.judged import NEEDED
 from lakehouse.clock import parse_moment
 from lakehouse.errors import InputError
 

@@ -26,7 +26,6 @@ import pyarrow as pa
 
 from lab.arrays import AnyArray
 from lab.bars.timeframes import step
-from lab.scoring.judged import BASELINE, Cells, Grouping, grouped, read_cells
 from lab.scoring.comparison import (
     MIN_BLOCKS,
     MIN_FORECASTS,
@@ -35,6 +34,7 @@ from lab.scoring.comparison import (
     compare,
 )
 from lab.scoring.figures import group_figures
+from lab.scoring.judged import BASELINE, Cells, Grouping, grouped, read_cells
 from lab.scoring.segments import Segments
 from lakehouse.schema.verdicts import SKILL_VERDICTS
 

@@ -9,9 +9,11 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pyarrow as pa
 
+from lab.scoring.court import judge
 from lakehouse.errors import TrustError
 from lakehouse.schema.catalogue import table_spec
 from serve.provider import KINDS, Artefact, Verified
+from tests.simulators.scores import daily_scores
 
 NOW = datetime(2022, 3, 4, 21, tzinfo=UTC)
 SYMBOLS = ("BTC-USD", "ES=F", "EUR/USD", "^GSPC")
@@ -35,6 +37,41 @@ def tables(
         "instruments": _instruments((*symbols, "GOLD"), now),
         "recent_bars": _bars(rng, symbols, n_bars, now),
     }
+
+
+def report(
+    seed: int = 7,
+    *,
+    symbols: tuple[str, ...] = SYMBOLS,
+    models: dict[str, tuple[float, float]] | None = None,
+) -> pa.Table:
+    """The court's verdicts on made-up forecasts: `seasonal` knows a part of the future.
+
+    `models` as in `daily_scores`.
+    """
+    schema = table_spec("artefact_evaluation_report").to_arrow()
+    parts = []
+    for timeframe, step in STEPS.items():
+        scores = daily_scores(
+            seed,
+            symbols=symbols,
+            horizons=(1, 4, 24),
+            n_days=160,
+            models=models or {"naive": (0.0, 1.0), "seasonal": (0.3, 0.84)},
+            bar=step,
+            timeframe=timeframe,
+        )
+        parts.append(
+            judge(
+                scores,
+                timeframe=timeframe,
+                asset_classes={"EUR/USD": "fx", "BTC-USD": "crypto"},
+                as_of=NOW,
+                judged_at=NOW,
+                run_id="judge",
+            )
+        )
+    return pa.concat_tables(parts).select(schema.names)
 
 
 def _table(kind: str, rows: list[dict]) -> pa.Table:

@@ -1,21 +1,32 @@
 // The evaluation page: how settled forecasts turned out, per model, horizon and symbol.
 
 import { fillPicker, formatPercent, getItems, readState, showBanner, showProblem, writeState } from "/static/api.js";
-import { plotCalibration, plotCoverage, plotSkill, showEmpty } from "/static/plots.js";
+import { plotCalibration, plotCoverage, plotPit, plotSkill, showEmpty } from "/static/plots.js";
+import { chip, drawVerdicts, orderModels, verdictOf } from "/static/verdicts.js";
 
 const at = (id) => document.getElementById(id);
-const pickers = { timeframe: at("timeframe"), horizon: at("horizon"), symbol: at("symbol") };
+const pickers = { timeframe: at("timeframe"), horizon: at("horizon"), symbol: at("symbol"), model: at("model") };
+const court = (name) => (row) => row.court?.[name] ?? null;
 const COLUMNS = [
-  ["symbol", "Symbol"], ["model_name", "Model"], ["horizon", "Horizon"], ["n_in_skill", "Judged"],
-  ["coverage_80", "In band", formatPercent], ["hit_rate", "Right side", formatPercent],
-  ["crps", "CRPS", short], ["mase", "MASE", short], ["skill_mae", "Skill", formatPercent],
-  ["skill_crps", "Skill of the band", formatPercent], ["sharpe", "Sharpe", short],
+  ["Symbol", (row) => row.symbol], ["Model", (row) => row.model_name], ["Horizon", (row) => row.horizon],
+  ["Verdict", (row) => verdictOf(row).text, chip],
+  ["Judged", (row) => row.n_in_skill], ["Blocks", court("n_blocks")],
+  ["Error", court("mae"), precise], ["Persistence", court("mae_persistence"), precise], ["Naive", court("mae_naive"), precise],
+  ["Against persistence", (row) => row.skill_mae, formatPercent], ["p", court("p_persistence"), short],
+  ["Against naive", court("skill_naive"), formatPercent], ["p", court("p_naive"), short], ["Adjusted p", court("q_skill"), short],
+  ["In band", (row) => row.coverage_80, formatPercent], ["Right side", (row) => row.hit_rate, formatPercent],
+  ["Rank IC", court("rank_ic"), short], ["CRPS", (row) => row.crps, short], ["MASE", (row) => row.mase, short], ["Sharpe", (row) => row.sharpe, short],
 ];
+let pools = [];
 let scores = [];
-let order = { column: "symbol", sign: 1 };
+let order = { column: 0, sign: 1 };
 
 function short(value) {
   return value === null || value === undefined ? "–" : Number(value).toPrecision(3);
+}
+
+function precise(value) {
+  return formatPercent(value, 3);
 }
 
 function mean(rows, column) {
@@ -24,11 +35,12 @@ function mean(rows, column) {
   return weight ? known.reduce((sum, row) => sum + row[column] * row.n_in_skill, 0) / weight : null;
 }
 
-function chosen({ anyHorizon = false } = {}) {
-  const { timeframe, horizon, symbol } = pickers;
-  return scores.filter((row) => row.timeframe === timeframe.value
+function chosen({ anyHorizon = false, from = scores } = {}) {
+  const { timeframe, horizon, symbol, model } = pickers;
+  return from.filter((row) => row.timeframe === timeframe.value
     && (anyHorizon || row.horizon === Number(horizon.value))
-    && (symbol.value === "all" || row.symbol === symbol.value));
+    && (from === pools || symbol.value === "all" || row.symbol === symbol.value)
+    && (model.value === "all" || row.model_name === model.value));
 }
 
 const unique = (rows, column) => [...new Set(rows.map((row) => row[column]))];
@@ -58,9 +70,19 @@ function drawSkill(models) {
   plotSkill(at("skill"), unique(rows, "symbol").sort(), series);
 }
 
+function drawPit(models) {
+  const series = models.map((name) => {
+    const rows = chosen().filter((row) => row.model_name === name && row.court?.n_obs);
+    return { name, counts: Array.from({ length: 10 }, (_, i) => rows.reduce((sum, row) => sum + row.court.pit_histogram[i], 0)) };
+  });
+  if (series.some(({ counts }) => counts.some(Boolean))) plotPit(at("pit"), series.filter(({ counts }) => counts.some(Boolean)));
+  else showEmpty(at("pit"), "Not judged yet");
+}
+
 function drawTable() {
+  const value = COLUMNS[order.column][1];
   const rows = [...chosen({ anyHorizon: true })].sort((a, b) => {
-    const [left, right] = [a[order.column], b[order.column]];
+    const [left, right] = [value(a), value(b)];
     if (left === right) return a.symbol.localeCompare(b.symbol) || a.horizon - b.horizon;
     if (left === null) return 1;
     if (right === null) return -1;
@@ -68,10 +90,11 @@ function drawTable() {
   });
   at("scores").tBodies[0].replaceChildren(...rows.map((row) => {
     const line = document.createElement("tr");
-    for (const [name, , format] of COLUMNS) {
+    for (const [, read, format] of COLUMNS) {
       const cell = document.createElement("td");
-      cell.textContent = format ? format(row[name]) : row[name];
-      if (typeof row[name] !== "string") cell.className = "number";
+      const value = read(row);
+      cell.append(format === chip ? chip(row) : format ? format(value) : value ?? "–");
+      if (typeof value !== "string") cell.className = "number";
       line.append(cell);
     }
     return line;
@@ -80,19 +103,19 @@ function drawTable() {
 
 function drawHead() {
   const line = document.createElement("tr");
-  for (const [name, title] of COLUMNS) {
+  COLUMNS.forEach(([title], column) => {
     const cell = document.createElement("th");
     cell.scope = "col";
     const button = Object.assign(document.createElement("button"), { type: "button", textContent: title });
     button.addEventListener("click", () => {
-      order = { column: name, sign: order.column === name ? -order.sign : 1 };
+      order = { column, sign: order.column === column ? -order.sign : 1 };
       for (const other of line.cells) other.removeAttribute("aria-sort");
       cell.setAttribute("aria-sort", order.sign > 0 ? "ascending" : "descending");
       drawTable();
     });
     cell.append(button);
     line.append(cell);
-  }
+  });
   at("scores").tHead.replaceChildren(line);
 }
 
@@ -100,22 +123,27 @@ function say(models) {
   const words = models.map((name) => {
     const rows = chosen().filter((row) => row.model_name === name);
     const n = rows.reduce((sum, row) => sum + row.n_in_skill, 0);
-    const skill = mean(rows, "skill_mae");
-    const verdict = skill === null ? "skill not judged" : skill >= 0.0005 ? `median ${formatPercent(skill)} closer than persistence (not tested)` : "no skill against persistence";
-    return `${name}: ${n} judged, ${formatPercent(mean(rows, "coverage_80"))} in the 80 % band, ${verdict}`;
+    const judged = rows.filter((row) => row.has_skill !== null);
+    const skilled = judged.filter((row) => row.has_skill);
+    const symbols = judged.length === 1 ? judged[0].symbol : `${judged.length} symbols`;
+    const verdict = !judged.length ? "not judged yet" : skilled.length ? `skill on ${skilled.length} of ${symbols}` : `no skill on ${symbols}`;
+    return `${name}: ${n} forecasts, ${formatPercent(mean(rows, "coverage_80"))} in the 80 % band, ${verdict}`;
   });
   at("lead").textContent = words.join(". ") || "No settled forecasts yet.";
 }
 
 function draw() {
-  const models = unique(scores.filter((row) => row.timeframe === pickers.timeframe.value), "model_name").sort();
+  const models = orderModels(unique(chosen({ anyHorizon: true }), "model_name"));
+  drawVerdicts(at("verdicts"), pickers.symbol.value === "all" ? chosen({ from: pools }) : [], chosen(), models);
   drawCalibration(models);
   drawCoverage(models);
+  drawPit(models);
   drawSkill(models);
   drawTable();
   say(models);
-  at("scores").dataset.drawn = `${pickers.timeframe.value}/${pickers.horizon.value}/${pickers.symbol.value}`;
-  writeState({ timeframe: pickers.timeframe.value, horizon: pickers.horizon.value, symbol: pickers.symbol.value });
+  const state = Object.fromEntries(Object.entries(pickers).map(([name, picker]) => [name, picker.value]));
+  at("scores").dataset.drawn = Object.values(state).join("/");
+  writeState(state);
 }
 
 function fill(state) {
@@ -124,24 +152,25 @@ function fill(state) {
   const horizons = unique(rows, "horizon").sort((a, b) => a - b);
   fillPicker(pickers.horizon, horizons, state.horizon || horizons[Math.min(1, horizons.length - 1)], (value) => `${value} bar${value === 1 ? "" : "s"}`);
   fillPicker(pickers.symbol, ["all", ...unique(rows, "symbol").sort()], state.symbol);
+  fillPicker(pickers.model, ["all", ...orderModels(unique(rows, "model_name"))], state.model);
 }
 
 async function start() {
   showBanner(at("banner"));
   drawHead();
   try {
-    scores = await getItems("/showcase/evaluation");
+    [scores, ...pools] = await Promise.all(["symbol", "all", "asset_class"].map((level) => getItems(level === "symbol" ? "/showcase/evaluation" : `/showcase/evaluation?level=${level}`)));
+    pools = pools.flat();
     if (!scores.length) throw new Error("No forecast has settled yet: run `alphalake score` once their bars are known.");
   } catch (error) {
     at("lead").textContent = "No scores to show";
     showProblem(at("problem"), error);
     return;
   }
-  fill(readState(["timeframe", "horizon", "symbol"]));
+  fill(readState(Object.keys(pickers)));
   draw();
   pickers.timeframe.addEventListener("change", () => { fill({ timeframe: pickers.timeframe.value }); draw(); });
-  pickers.horizon.addEventListener("change", draw);
-  pickers.symbol.addEventListener("change", draw);
+  for (const name of ["horizon", "symbol", "model"]) pickers[name].addEventListener("change", draw);
   at("pickers").addEventListener("submit", (event) => event.preventDefault());
 }
 

@@ -116,3 +116,26 @@ export function plotSkill(container, symbols, series) {
   });
   series.forEach(({ name }, index) => svg.append(node("text", { class: `name m${index % 5}`, x: MARGIN.left + 44 + index * 80, y: MARGIN.top + 4 }, `● ${name}`)));
 }
+
+const SMALL = { width: 200, height: 130, left: 8, right: 8, top: 22, bottom: 20 };
+
+export function plotPit(container, series) {
+  const plots = series.map(({ name, counts }, index) => {
+    const total = counts.reduce((sum, count) => sum + count, 0);
+    const shares = counts.map((count) => count / total);
+    const label = `PIT of ${name}: ${shares.map((share, i) => `${percent(share)} in tenth ${i + 1}`).join(", ")}`;
+    const svg = node("svg", { viewBox: `0 0 ${SMALL.width} ${SMALL.height}`, role: "img", "aria-label": label });
+    const x = scale([0, 10], [SMALL.left, SMALL.width - SMALL.right]);
+    const y = scale([0, Math.max(0.25, ...shares)], [SMALL.height - SMALL.bottom, SMALL.top]);
+    shares.forEach((share, i) => {
+      const bar = node("rect", { class: `bar m${index % 5}`, x: x(i) + 1, width: x(1) - x(0) - 2, y: y(share), height: y(0) - y(share) });
+      bar.append(node("title", {}, `${tenth(share)} of outcomes in tenth ${i + 1}`));
+      svg.append(bar);
+    });
+    svg.append(node("line", { class: "guide", x1: x(0), x2: x(10), y1: y(0.1), y2: y(0.1) }));
+    svg.append(node("text", { class: `name m${index % 5}`, x: x(0), y: 14 }, name));
+    for (const [place, text, anchor] of [[0, "low", "start"], [5, "p50", "middle"], [10, "high", "end"]]) svg.append(node("text", { x: x(place), y: SMALL.height - 5, "text-anchor": anchor }, text));
+    return svg;
+  });
+  container.replaceChildren(...plots);
+}
