@@ -4,16 +4,21 @@ A bar answers for what happened after the bar before it on the calendar ended an
 it ends itself: `[known of the bar before, known)`. Around the clock that is the bar's
 own hour or day. Where a market was closed in between, the first bar after the pause
 answers for it: the US inflation figure of 08:30 in New York belongs to the first bar of
-an exchange that opens at 09:30, and what came on a Saturday to Monday's bar.
+an exchange that opens at 09:30, and what came on a Saturday to Monday's bar. So it is,
+for up to four days, where the row before is not the bar before on the calendar: the
+symbol pauses within its market's hours, or bars are missing.
 """
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from lab.arrays import TimeArray
 from lab.bars.calendars import known_ts, positions
 from lab.bars.schedules import schedule
+from lab.bars.timeframes import step
+
+_LONGEST_PAUSE: Final = 4 * step("1d")
 
 
 class BarWindows(NamedTuple):
@@ -38,7 +43,7 @@ def bar_windows(ts: TimeArray, *, timeframe: str, calendar: str) -> BarWindows:
     Parameters
     ----------
     ts : ndarray of shape (n_obs,), datetime64[us]
-        Bar opens, any order. A bar off the calendar's grid answers for itself alone.
+        Bar opens, increasing.
     timeframe : str
         `1h` or `1d`.
     calendar : str
@@ -51,10 +56,32 @@ def bar_windows(ts: TimeArray, *, timeframe: str, calendar: str) -> BarWindows:
 
     Notes
     -----
-    Point in time: depends on the calendar and the bar alone, not on other bars.
+    Point in time: depends on the calendar, the bar and the row before it; the first row
+    on the calendar and the bar alone.
     """
     opens = ts.astype("datetime64[us]")
-    place = positions(opens, timeframe=timeframe, calendar=calendar)
-    before = schedule(calendar, timeframe).known[np.maximum(place - 1, 0)]
     end = known_ts(opens, timeframe=timeframe, calendar=calendar)
-    return BarWindows(opens, np.where(place > 0, before, opens), end)
+    start = calendar_starts(opens, timeframe=timeframe, calendar=calendar)
+    paused = np.maximum(end[:-1], opens[1:] - _LONGEST_PAUSE)
+    start[1:] = np.minimum(start[1:], paused)
+    return BarWindows(opens, start, end)
+
+
+def calendar_starts(ts: TimeArray, *, timeframe: str, calendar: str) -> TimeArray:
+    """Return when the bar before each one on the calendar is known.
+
+    Parameters
+    ----------
+    ts : ndarray of shape (n_obs,), datetime64[us]
+        Bar opens. Where one is off the calendar's grid its own open is returned.
+    timeframe, calendar : str
+        Of the symbol.
+
+    Raises
+    ------
+    BarsError
+        If the calendar or the timeframe is unknown.
+    """
+    place = positions(ts, timeframe=timeframe, calendar=calendar)
+    before = schedule(calendar, timeframe).known[np.maximum(place - 1, 0)]
+    return np.where(place > 0, before, ts)

@@ -36,7 +36,7 @@ from lab.arrays import AnyArray, IntArray, TimeArray
 from lab.bars.series import Series
 from lab.bars.timeframes import to_instant, to_moment
 from lab.errors import FeatureError
-from lab.features.bar_windows import BarWindows, bar_windows
+from lab.features.bar_windows import BarWindows, bar_windows, calendar_starts
 from lab.features.leaders import Leader
 from lab.features.lookups import days_to, is_inside, newest_inside
 from lab.features.releases import PRIMARY_NAMES, Occurrences, Releases
@@ -92,6 +92,8 @@ class EncodedHistory:
         What encoded them.
     rows : BarWindows
         The bars.
+    starts : ndarray of shape (n_obs,), datetime64[us]
+        Where each bar's stretch begins if there is no row before it.
     tensor : ndarray of shape (n_obs, 20), float32
         Each row as known at its own bar's end.
     flags : tuple of Occurrences
@@ -102,6 +104,7 @@ class EncodedHistory:
 
     encoder: "EventEncoder"
     rows: BarWindows
+    starts: TimeArray
     tensor: AnyArray
     flags: "SymbolReleases"
     timeframe: str
@@ -150,7 +153,17 @@ class EncodedHistory:
             rows, np.minimum(rows.end, as_of), self.flags, timeframe=self.timeframe
         )
         tensor[:, context:] = future.reshape(len(last), horizon, len(CHANNELS))
+        tensor[:, 0] = self._alone(places[:, 0])
         return tensor
+
+    def _alone(self, places: IntArray) -> AnyArray:
+        # A window's first row has no row before it that its stretch could reach back to.
+        rows = BarWindows(
+            self.rows.ts[places], self.starts[places], self.rows.end[places]
+        )
+        return self.encoder.encode_rows(
+            rows, rows.end, self.flags, timeframe=self.timeframe
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,7 +317,8 @@ class EventEncoder:
         rows = bar_windows(ts, timeframe=timeframe, calendar=calendar)
         own = self.of_symbol(symbol, currencies, timeframe=timeframe)
         tensor = self.encode_rows(rows, rows.end, own, timeframe=timeframe)
-        return EncodedHistory(self, rows, tensor, own, timeframe)
+        starts = calendar_starts(rows.ts, timeframe=timeframe, calendar=calendar)
+        return EncodedHistory(self, rows, starts, tensor, own, timeframe)
 
     def of_symbol(
         self, symbol: str | None, currencies: Sequence[str] | None, *, timeframe: str
@@ -384,7 +398,7 @@ class EventEncoder:
         symbol: str | None = None,
         currencies: Sequence[str] | None = None,
     ) -> str:
-        """Return the announced releases inside the target bars as JSON.
+        """Return the announced releases from `as_of` to the last target bar as JSON.
 
         Parameters
         ----------
@@ -409,7 +423,8 @@ class EventEncoder:
         rows = bar_windows(ts[[0, -1]], timeframe=timeframe, calendar=calendar)
         if currencies is None:
             currencies = self._currencies.get(symbol or "", HOME)
-        near = slice(*np.searchsorted(every.ts, [rows.start[0], rows.end[1]]).tolist())
+        begin = min(rows.start[0], to_instant(as_of))
+        near = slice(*np.searchsorted(every.ts, [begin, rows.end[1]]).tolist())
         kind, currency = every.kind[near], every.currency[near]
         is_flag = np.isin(kind, US_TYPES) & (currency == HOME[0])
         is_flag |= (kind == "rate_decision") & np.isin(currency, list(currencies))

@@ -35,11 +35,14 @@ def rows_of(releases: pa.Table):
     ]
 
 
-def stretch(ts, timeframe, calendar):
+def stretch(before, ts, timeframe, calendar):
     grid = schedule(calendar, timeframe)
     places = np.flatnonzero(grid.opens == ts)
     end = known_ts(np.array([ts]), timeframe=timeframe, calendar=calendar)[0]
     start = grid.known[places[0] - 1] if len(places) else ts
+    if before is not None:
+        ended = known_ts(np.array([before]), timeframe=timeframe, calendar=calendar)[0]
+        start = min(start, max(ended, ts - np.timedelta64(4, "D")))
     return start, end
 
 
@@ -104,7 +107,8 @@ def encode_simply(
     usable = [row for row in rows if row["is_timed"] or timeframe == "1d"]
     out = np.zeros((len(ts), len(CHANNELS)))
     for place, moment in enumerate(ts):
-        start, end = stretch(moment, timeframe, calendar)
+        before = ts[place - 1] if place else None
+        start, end = stretch(before, moment, timeframe, calendar)
         knowledge = min(end, as_of)
         here = [
             row

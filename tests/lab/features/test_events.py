@@ -77,8 +77,8 @@ def around_releases(timeframe, symbol):
 @pytest.mark.parametrize(("timeframe", "symbol"), CASES)
 @pytest.mark.parametrize("minutes", [0, 1525])
 def test_the_tensor_equals_the_rules_worked_out_row_by_row(timeframe, symbol, minutes):
-    for last in (100, 400, 640, *around_releases(timeframe, symbol)):
-        ts, known, calendar = window(timeframe, symbol, last, context=24, horizon=12)
+    for last in (100, 640, *around_releases(timeframe, symbol)):
+        ts, known, calendar = window(timeframe, symbol, last, context=14, horizon=8)
         as_of = known + np.timedelta64(minutes, "m")
         asked = {"timeframe": timeframe, "calendar": calendar, "symbol": symbol}
         tensor = ENCODERS[timeframe].encode(ts, as_of=as_of, **asked)
@@ -271,6 +271,35 @@ def test_a_daily_bar_answers_until_its_close_and_from_the_close_before():
     always = encoder.encode(days.astype("datetime64[us]"), calendar="24x7", **asked)
     assert days[column(always, "is_cpi") == 1].astype(str).tolist() == ["2021-03-10"]
     assert days[column(always, "is_gdp") == 1].astype(str).tolist() == ["2021-03-13"]
+
+
+def test_what_comes_while_a_symbol_pauses_belongs_to_its_next_bar():
+    # The market opens on Sunday at 21:00; this feed delivers from Monday 00:00 on.
+    cut = release("Federal Funds Rate", "fomc", "USD", at("2020-03-15T21:00"))
+    old = release("CPI m/m", "cpi", "USD", at("2020-03-11T19:00"))
+    ts = np.array(
+        ["2020-03-11T18:00", "2020-03-16T00:00", "2020-03-16T01:00"], "datetime64[us]"
+    )
+    asked = {"as_of": at("2020-03-17"), "timeframe": "1h", "calendar": "fx"}
+    tensor = encoder_of(cut, old).encode(ts, **asked)
+    assert column(tensor, "is_fomc").tolist() == [0, 1, 0]
+    assert not column(tensor, "is_cpi").any()
+    assert not column(encoder_of(cut).encode(ts[1:], **asked), "is_fomc").any()
+
+
+@pytest.mark.parametrize("timeframe", ["1h", "1d"])
+def test_training_windows_with_gaps_equal_the_encoding_of_each_window(timeframe):
+    series = PANELS[timeframe].series["EURUSD"]
+    kept = np.random.default_rng(0).random(series.n_obs) < 0.7
+    ts = series.ts[kept]
+    asked = {"timeframe": timeframe, "calendar": "fx", "symbol": "EURUSD"}
+    history = ENCODERS[timeframe].history(ts, **asked)
+    last = np.arange(30, len(ts) - 10, 7)
+    tensor = history.windows(last, context=20, horizon=8)
+    for row, place in zip(tensor, last, strict=True):
+        cut, as_of = ts[place - 19 : place + 9], history.rows.end[place]
+        expected = ENCODERS[timeframe].encode(cut, as_of=as_of, **asked)
+        assert row.tobytes() == expected.tobytes()
 
 
 def monthly_cpi(n, surprise):
