@@ -154,7 +154,7 @@ ECONOMIC_CALENDAR = TableSpec(
         flag("is_timed", "False for all-day and tentative rows, whose `ts` is a date."),
         when(
             "scheduled_known_ts",
-            "When the date was announced (ts - 30 d; FOMC - 365 d).",
+            "When the date was announced (ts - 30 d; FOMC - 365 d; ts if unscheduled).",
         ),
         when(
             "actual_known_ts",
