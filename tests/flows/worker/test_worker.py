@@ -174,7 +174,7 @@ def test_one_process_serves_the_pool_with_models_loaded_once(fresh: Lab):
     }
     with worker(fresh, **models) as serving:
         first = fresh.wait_for(fresh.start_run(model="kronos"))
-        assert first["state_type"] == "COMPLETED", first["state"]
+        assert first["state_type"] == "COMPLETED", first["state"]["message"]
         made = fresh.forecasts()
         assert {row["model_name"] for row in made} == {"kronos"}
         assert {row["symbol"] for row in made} == {"NASDAQ", "SP500"}
@@ -182,7 +182,7 @@ def test_one_process_serves_the_pool_with_models_loaded_once(fresh: Lab):
         # A second load would find nothing.
         shutil.rmtree(weights)
         second = fresh.wait_for(fresh.start_run(model="kronos"))
-        assert second["state_type"] == "COMPLETED", second["state"]
+        assert second["state_type"] == "COMPLETED", second["state"]["message"]
         pids = {first["infrastructure_pid"], second["infrastructure_pid"]}
         assert pids == {str(serving.process.pid)}
         assert fresh.forecasts() == made
