@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.simulators.artefacts import SYMBOLS, report, tables
 from tests.simulators.gateway import GatewayProcess
 from tests.simulators.published import PublishedLake
 
@@ -32,7 +33,7 @@ pytestmark = [
 def gateway(tmp_path_factory) -> Iterator[GatewayProcess]:
     folder: Path = tmp_path_factory.mktemp("pages")
     lake = PublishedLake(folder)
-    lake.publish()
+    lake.publish(tables() | {"evaluation_report": report()})
     process = GatewayProcess(lake, folder / "state", "--rate-limit", "0")
     process.until("/health/ready", lambda answer: answer.status_code == 200)
     yield process
@@ -214,6 +215,52 @@ def test_evaluation_page_shows_calibration_coverage_skill_and_all_scores(
         "^GSPC"
     }
     one.page.click("text=CRPS >> nth=0")
+    assert one.complaints == []
+
+
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+def test_evaluation_page_shows_every_verdict_beside_the_baselines(visit, gateway, size):
+    one = visit("/evaluation?timeframe=1d&horizon=1", size)
+    one.drawn("#scores", "1d/1/")
+    head = one.page.locator("#verdicts thead th").all_inner_texts()
+    assert head == ["", "persistence", "naive (baseline)", "seasonal"]
+    names = one.page.locator("#verdicts tbody th").all_inner_texts()
+    assert names[:4] == ["All symbols", "All crypto", "All fx", "All other"]
+    assert set(names[4:]) == set(SYMBOLS)
+    served = gateway.get("/showcase/evaluation?timeframe=1d&horizon=1").json()["items"]
+    said = {None: "not judged", True: "skill", False: "no skill"}
+    for row in one.page.locator("#verdicts tbody tr").all()[4:]:
+        symbol = row.locator("th").inner_text()
+        chips = row.locator(".chip").all_inner_texts()
+        expected = [
+            said[item["has_skill"]]
+            for model in ("naive", "seasonal")
+            for item in served
+            if (item["symbol"], item["model_name"]) == (symbol, model)
+        ]
+        assert chips == expected
+    assert {"skill", "no skill"} <= set(one.page.locator(".chip").all_inner_texts())
+    assert one.page.locator("#pit svg").count() == 2
+    assert one.page.locator("#pit svg rect").count() == 20
+    assert one.complaints == []
+    overflow = one.page.evaluate(
+        "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    )
+    assert overflow <= 0
+
+
+def test_what_is_not_judged_yet_says_why_and_a_model_can_be_picked(visit):
+    one = visit("/evaluation?timeframe=1h&horizon=24")
+    one.drawn("#scores", "1h/24/")
+    chips = one.page.locator("#verdicts .chip")
+    assert set(chips.all_inner_texts()) == {"not judged"}
+    assert "of 10 blocks" in chips.first.get_attribute("title")
+    assert "not judged yet" in one.page.inner_text("#lead")
+    one.page.select_option("#model", "seasonal")
+    one.drawn("#scores", "1h/24/all/seasonal")
+    assert "model=seasonal" in one.page.url
+    assert one.page.locator("#pit svg").count() == 1
+    assert one.page.locator("#verdicts thead th").count() == 3
     assert one.complaints == []
 
 

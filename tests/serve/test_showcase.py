@@ -5,7 +5,7 @@ import json
 import pytest
 
 from serve.settings import ServeSettings
-from tests.simulators.artefacts import SYMBOLS, MemoryProvider, tables
+from tests.simulators.artefacts import SYMBOLS, MemoryProvider, report, tables
 
 
 def assert_problem(answer, status: int, kind: str) -> None:
@@ -142,6 +142,66 @@ def test_scores_can_be_filtered(client):
     item = got["items"][0]
     assert (item["symbol"], item["horizon"], item["model_name"]) == ("ES=F", 4, "naive")
     assert client.get("/showcase/evaluation").json()["total"] == 48
+
+
+@pytest.fixture
+def judged(start):
+    """A gateway whose artefacts hold the court's report."""
+    return start(MemoryProvider(tables() | {"evaluation_report": report()}))
+
+
+def test_a_forecast_says_at_which_horizons_it_has_skill(judged):
+    url = "/showcase/ml-prediction/BTC-USD?timeframe=1d&model_name="
+    skilled = judged.get(url + "seasonal").json()
+    assert skilled["has_skill"] is True
+    assert [one["horizon"] for one in skilled["skill"]] == [1, 4, 24]
+    assert skilled["skill"][0] == {"horizon": 1, "has_skill": True}
+    assert skilled["skill"][2] == {"horizon": 24, "has_skill": None}
+    baseline = judged.get(url + "naive").json()
+    assert baseline["has_skill"] is False
+
+
+def test_what_was_never_judged_has_no_verdict(client, start):
+    got = client.get("/showcase/ml-prediction/BTC-USD").json()
+    assert (got["has_skill"], got["skill"]) == (None, [])
+    scores = client.get("/showcase/evaluation").json()
+    assert scores["report"] is None
+    assert {(one["has_skill"], one["court"]) for one in scores["items"]} == {
+        (None, None)
+    }
+    too_few = report(symbols=("ES=F",), models={"naive": (0.0, 1.0)})
+    other = start(MemoryProvider(tables() | {"evaluation_report": too_few}))
+    got = other.get("/showcase/ml-prediction/BTC-USD").json()
+    assert (got["has_skill"], got["skill"]) == (None, [])
+
+
+def test_scores_carry_the_courts_figures(judged):
+    got = judged.get(
+        "/showcase/evaluation?symbol=ES%3DF&timeframe=1d&model_name=seasonal&horizon=1"
+    ).json()
+    (item,) = got["items"]
+    assert item["has_skill"] is item["court"]["has_skill"] is True
+    court = item["court"]
+    assert court["q_skill"] <= 0.05
+    assert court["mae"] < court["mae_persistence"]
+    assert court["reason"] == "beats persistence and naive"
+    assert sum(court["pit_histogram"]) == pytest.approx(court["n_obs"])
+    assert got["report"] == got["artefact"]
+
+
+def test_pools_are_asked_for_by_level(judged):
+    whole = judged.get("/showcase/evaluation?level=all&timeframe=1d").json()
+    assert {one["symbol"] for one in whole["items"]} == {"all"}
+    assert whole["total"] == 6
+    assert whole["items"][0]["court"]["n_symbols"] == len(SYMBOLS)
+    classes = judged.get("/showcase/evaluation?level=asset_class&symbol=fx").json()
+    assert {one["symbol"] for one in classes["items"]} == {"fx"}
+    assert_problem(judged.get("/showcase/evaluation?level=x"), 400, "malformed-request")
+
+
+def test_a_page_of_scores_stays_small(judged):
+    body = judged.get("/showcase/evaluation").content
+    assert len(body) / 48 < 1500
 
 
 def test_no_spelling_of_an_absent_parameter_shares_its_answer(client):

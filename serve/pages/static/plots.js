@@ -89,7 +89,8 @@ export function plotCoverage(container, series, horizons) {
 }
 
 export function plotSkill(container, symbols, series) {
-  const top = MARGIN.top + 22;
+  const keys = { across: 4, width: 88 };
+  const top = MARGIN.top + 22 + 16 * Math.floor((series.length - 1) / keys.across);
   const step = Math.max(26, Math.min(60, (HEIGHT - top - MARGIN.bottom) / symbols.length));
   const height = Math.max(HEIGHT, top + MARGIN.bottom + symbols.length * step);
   const values = series.flatMap(({ bySymbol }) => symbols.map((symbol) => bySymbol.get(symbol)).filter((value) => value !== undefined && value !== null));
@@ -114,7 +115,7 @@ export function plotSkill(container, symbols, series) {
       svg.append(mark);
     });
   });
-  series.forEach(({ name }, index) => svg.append(node("text", { class: `name m${index % 5}`, x: MARGIN.left + 44 + index * 80, y: MARGIN.top + 4 }, `● ${name}`)));
+  series.forEach(({ name }, index) => svg.append(node("text", { class: `name m${index % 5}`, x: MARGIN.left + (index % keys.across) * keys.width, y: MARGIN.top + 4 + 16 * Math.floor(index / keys.across) }, `● ${name}`)));
 }
 
 const SMALL = { width: 200, height: 130, left: 8, right: 8, top: 22, bottom: 20 };
