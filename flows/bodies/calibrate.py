@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from datetime import datetime
 
 import numpy as np
 import pyarrow as pa
@@ -32,7 +33,7 @@ _CALENDAR_COLUMNS = (
 )
 
 
-def calibrate_bands(run: Run, *, timeframe: str) -> str:
+def calibrate_bands(run: Run, *, timeframe: str, fresh: pa.Table | None = None) -> str:
     """Make the bands of all forecasts that have none, oldest decision time first.
 
     Parameters
@@ -41,6 +42,8 @@ def calibrate_bands(run: Run, *, timeframe: str) -> str:
         Where to read and write.
     timeframe : str
         `1h` or `1d`.
+    fresh : pyarrow.Table, optional
+        Scores that this run made, which the version it reads does not hold.
 
     Raises
     ------
@@ -55,27 +58,69 @@ def calibrate_bands(run: Run, *, timeframe: str) -> str:
     """
     step(timeframe)
     run.parameters |= {"timeframe": timeframe}
-    n_rows = 0
-    for rows in compute_bands(run, timeframe=timeframe):
-        window = f"calibrate/conformal_bands/{timeframe}/{_ids_hash(rows)}"
-        n_rows += run.append("conformal_bands", rows, window=window).n_rows
+    n_rows = sum(
+        _keep(run, rows, timeframe)
+        for rows in compute_bands(run, timeframe=timeframe, fresh=fresh)
+    )
     if n_rows == 0:
         return f"{timeframe}: every forecast has its band"
-    run.count("bands", n_rows)
     return f"{timeframe}: {n_rows} bands written"
 
 
-def compute_bands(run: Run, *, timeframe: str) -> Iterator[pa.Table]:
-    """Yield the bands that are missing, in batches of decision times; nothing is written."""
+def calibrate_forecasts(run: Run, forecasts: pa.Table, *, timeframe: str) -> None:
+    """Give forecasts of one decision time, just made, their bands.
+
+    Parameters
+    ----------
+    run : Run
+        Where to read and write.
+    forecasts : pyarrow.Table
+        Rows of `ml_predictions`, at least one.
+    timeframe : str
+        Theirs.
+
+    Notes
+    -----
+    Point in time: a band uses scores with `known_ts` <= the forecasts' `as_of` only.
+    """
+    parameters = ConformalParameters()
+    first = pc.min(forecasts["as_of"]).as_py()
+    rows = band_rows(
+        forecasts.select(list(FORECAST_COLUMNS)),
+        _inputs(run, timeframe, first=first),
+        timeframe=timeframe,
+        run_id=run.run_id,
+        parameters=parameters,
+    )
+    _keep(run, rows, timeframe)
+
+
+def _keep(run: Run, rows: pa.Table, timeframe: str) -> int:
+    window = f"calibrate/conformal_bands/{timeframe}/{_ids_hash(rows)}"
+    written = run.append("conformal_bands", rows, window=window).n_rows
+    run.count("bands", written)
+    return written
+
+
+def compute_bands(
+    run: Run, *, timeframe: str, fresh: pa.Table | None = None
+) -> Iterator[pa.Table]:
+    """Yield the bands that are missing, in batches of decision times; nothing is written.
+
+    Parameters
+    ----------
+    run : Run
+        Where to read.
+    timeframe : str
+        `1h` or `1d`.
+    fresh : pyarrow.Table, optional
+        Scores that the run made, which the version it reads does not hold.
+    """
     batches = _missing(run, timeframe)
     if not batches:
         return
     parameters = ConformalParameters()
-    longest = step(timeframe) * max(HORIZONS[timeframe])
-    first = batches[0]["as_of"][0].as_py() - parameters.window(longest).item()
-    inputs = _inputs(
-        run, timeframe, first=pa.scalar(first, CONFORMAL_BANDS.column("as_of").dtype)
-    )
+    inputs = _inputs(run, timeframe, first=batches[0]["as_of"][0].as_py(), fresh=fresh)
     given = [inputs.given]
     for batch in track(batches, f"calibrate {timeframe}", total=len(batches)):
         forecasts = run.read(
@@ -127,13 +172,24 @@ def _missing(run: Run, timeframe: str) -> list[pa.Table]:
     return batches
 
 
-def _inputs(run: Run, timeframe: str, *, first: pa.Scalar) -> BandInputs:
-    is_wanted = pc.field("timeframe") == timeframe
-    scores = run.read(
-        "prediction_scores",
-        columns=SCORE_COLUMNS,
-        filter=is_wanted & (pc.field("known_ts") > first) & pc.field("is_in_skill"),
+def _inputs(
+    run: Run, timeframe: str, *, first: datetime, fresh: pa.Table | None = None
+) -> BandInputs:
+    # What bands from the decision time `first` on may look at.
+    longest = step(timeframe) * max(HORIZONS[timeframe])
+    begin = pa.scalar(
+        first - ConformalParameters().window(longest).item(),
+        CONFORMAL_BANDS.column("as_of").dtype,
     )
+    is_wanted = pc.field("timeframe") == timeframe
+    is_label = (pc.field("known_ts") > begin) & pc.field("is_in_skill")
+    scores = run.read(
+        "prediction_scores", columns=SCORE_COLUMNS, filter=is_wanted & is_label
+    )
+    if fresh is not None and fresh.num_rows:
+        scores = pa.concat_tables(
+            [scores, fresh.filter(is_label).select(list(SCORE_COLUMNS))]
+        )
     given = run.read(
         "conformal_bands",
         columns=GIVEN_COLUMNS,

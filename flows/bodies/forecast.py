@@ -8,12 +8,15 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flows.bodies.calibrate import calibrate_forecasts
 from flows.bodies.checkpoints import register_checkpoint
+from flows.bodies.ensemble import forecast_ensemble
 from flows.bodies.forecasting import ForecastPlan, compute_forecasts
 from flows.bodies.moments import NoBarsError, decision_times
 from flows.checkpoints.models import MODELS, open_forecaster
 from flows.runs import Run
 from lab.forecasters._base import Forecast, Forecaster
+from lab.forecasters.ensemble import NAME as ENSEMBLE
 from lab.forecasters.frames import predictions_table
 from lab.forecasters.paths import check_request
 from lakehouse.errors import InputError
@@ -75,6 +78,21 @@ def forecast_closes(
     names = [name.strip() for name in model.split(",") if name.strip()]
     if not names:
         raise InputError(f"--model: name one of {', '.join(MODELS)}")
+    if ENSEMBLE in names:
+        if len(names) > 1:
+            raise InputError(
+                f"--model {model}: forecast {ENSEMBLE} by itself, afterwards"
+            )
+        return forecast_ensemble(
+            run,
+            timeframe=timeframe,
+            symbols=symbols,
+            as_of=as_of,
+            horizon=horizon,
+            seed=seed,
+            earlier=earlier,
+            every=every,
+        )
     forecasters = {name: open_forecaster(name, run.workplace) for name in names}
     moments = decision_times(
         run, timeframe, symbols=symbols, as_of=as_of, earlier=earlier, every=every
@@ -136,6 +154,9 @@ def _forecast_one(run: Run, forecaster: Forecaster, plan: ForecastPlan) -> str:
     windows = forecast_windows(forecasts)
     written = run.append("ml_predictions", rows, window=windows)
     run.count("forecasts", written.n_rows)
+    if len(plan.as_ofs) == 1:
+        # Earlier decision times wait for their scores: `score` gives them their bands.
+        calibrate_forecasts(run, rows, timeframe=plan.timeframe)
     return (
         f"{label}: {written.n_rows} forecasts, {len(windows)} as-ofs"
         f" up to {plan.as_ofs[-1]:%Y-%m-%d %H:%M}"

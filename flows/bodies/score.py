@@ -1,4 +1,8 @@
-"""Score settled forecasts, then judge what they say about skill."""
+"""Score settled forecasts, judge what they say about skill, learn from them.
+
+What is learnt from scores is learnt here, where they are made: the verdicts on skill,
+the conformal bands of forecasts that have none, and, beside it, the market's regime.
+"""
 
 import hashlib
 from datetime import datetime
@@ -7,7 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flows.bodies.calibrate import calibrate_bands
 from flows.bodies.judge import compute_verdicts, keep_verdicts
+from flows.bodies.regimes import call_regimes
 from flows.progress import track
 from flows.runs import Run
 from lab.bars.timeframes import HORIZONS, step, to_instant
@@ -21,6 +27,8 @@ BATCH_FORECASTS = 2000
 
 def score_settled(run: Run, *, timeframe: str, as_of: str | None = None) -> str:
     """Score every forecast × horizon that is settled and not scored yet, then judge.
+
+    Forecasts without a conformal band get one, days without a regime call theirs.
 
     Parameters
     ----------
@@ -56,7 +64,10 @@ def score_settled(run: Run, *, timeframe: str, as_of: str | None = None) -> str:
         written = run.append("prediction_scores", fresh, window=window)
         run.count("scores", written.n_rows)
         told = f"{written.n_rows} scores written"
-    return f"{timeframe}: {told}; {keep_verdicts(run, verdicts)}"
+    told = f"{timeframe}: {told}; {keep_verdicts(run, verdicts)}"
+    calibrate_bands(run, timeframe=timeframe, fresh=fresh)
+    call_regimes(run)
+    return told
 
 
 def compute_scores(run: Run, *, timeframe: str, now: datetime) -> pa.Table:
