@@ -17,7 +17,7 @@ from flows.prefect_setup import set_up_server
 from flows.prefect_steps import GPU, LEASE_S
 from flows.wiring import Workplace
 from flows.worker.figures import RunFigures, report_figures
-from flows.worker.presence import ALIVE, BEAT_S, living_workers
+from flows.worker.presence import ALIVE, BEAT_S, living_workers, sign_off
 from flows.worker.resident import ResidentWorker
 from flows.worker.service import WorkerPlan
 from flows.worker.takeover import free_lost_slots, sweep_overdue, take_over
@@ -91,6 +91,8 @@ async def serve_pool(plan: WorkerPlan, ended: asyncio.Event, say: Say) -> Tally:
         if worker.limiter.borrowed_tokens:
             say("draining: the run in hand ends first")
         await _drain(worker)
+    with suppress(httpx.HTTPError, PrefectException):
+        await asyncio.to_thread(sign_off, plan.name)
     return tally
 
 

@@ -2,8 +2,9 @@
 
 from datetime import datetime, timedelta
 from typing import Final
+from urllib.parse import quote
 
-from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import Worker
 from prefect.exceptions import ObjectNotFound
 
@@ -37,3 +38,15 @@ def living_workers(
         if one.last_heartbeat_time is not None
         and one.last_heartbeat_time > now - within
     ]
+
+
+def sign_off(name: str) -> None:
+    """Take a worker that has ended off the pool's list, so that another may follow.
+
+    Parameters
+    ----------
+    name : str
+        As the server knows it.
+    """
+    with get_client(sync_client=True) as client:
+        client.request("DELETE", f"/work_pools/{GPU}/workers/{quote(name, safe='')}")

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import ClassVar
 
 import httpx
 import msgspec
@@ -35,7 +36,7 @@ class Conditioned(NaiveForecaster):
 
     takes_events = True
     cutoff = None
-    card: dict = {}
+    card: ClassVar[dict] = {}
 
     def __init__(self):
         super().__init__()

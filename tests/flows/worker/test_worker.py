@@ -200,7 +200,7 @@ def test_one_process_serves_the_pool_with_models_loaded_once(fresh: Lab):
             rf"alphalake: [^\n]*cpu.lock: held by process {serving.process.pid};[^\n]*\n",
             refused.said,
         ), refused.said
-        assert serving.process.poll() is None
+        assert serving.drain() == 0
 
     runs = fresh.place.rows("SELECT flow, status, message FROM runs ORDER BY flow")
     assert [(run["flow"], run["status"]) for run in runs] == [
@@ -280,7 +280,7 @@ def test_a_signalled_worker_ends_the_run_in_hand_and_takes_no_other(fresh: Lab):
 
 
 def test_a_worker_of_another_place_does_not_take_the_pool(fresh: Lab):
-    with worker(fresh, ALPHALAKE_WORKER_NAME="elsewhere"):
+    with worker(fresh, ALPHALAKE_WORKER_NAME="elsewhere") as serving:
         other = Worker(fresh.at("other"))
         assert other.process.wait(timeout=60) == 1
         assert re.fullmatch(
@@ -288,6 +288,8 @@ def test_a_worker_of_another_place_does_not_take_the_pool(fresh: Lab):
         )
         said = fresh.place.verb("status").stdout
         assert re.search(r"^worker  .*elsewhere \(heard [\d:]+ UTC\)", said, re.M), said
+        assert serving.drain() == 0
+    assert "none polls pool gpu" in fresh.place.verb("status").stdout
 
 
 def test_without_a_server_the_worker_says_so_in_one_line(tmp_path: Path):
@@ -315,6 +317,7 @@ def test_workers_killed_at_random_lose_and_repeat_nothing(fresh: Lab):
         with worker(here) as heir:
             assert here.wait_for(run_id)["state_type"] == "COMPLETED", heir.said
             longest = max(longest, time.monotonic() - killed)
+            assert heir.drain() == 0
     assert n_killed >= 4
     assert longest < 150
     rows = fresh.forecasts()
