@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -177,9 +177,9 @@ def _inputs(
 ) -> BandInputs:
     # What bands from the decision time `first` on may look at.
     longest = step(timeframe) * max(HORIZONS[timeframe])
+    window = int(ConformalParameters().window(longest).astype(np.int64))
     begin = pa.scalar(
-        first - ConformalParameters().window(longest).item(),
-        CONFORMAL_BANDS.column("as_of").dtype,
+        first - timedelta(microseconds=window), CONFORMAL_BANDS.column("as_of").dtype
     )
     is_wanted = pc.field("timeframe") == timeframe
     is_label = (pc.field("known_ts") > begin) & pc.field("is_in_skill")
