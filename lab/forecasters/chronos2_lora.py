@@ -143,7 +143,7 @@ def apply_adapter(
         if fields.get("peft_type") != "LORA":
             raise CheckpointError(f"chronos2: {ADAPTER_CONFIG}: no LoRA")
         lora = LoraConfig.from_peft_type(  # type: ignore[no-untyped-call]
-            **{**fields, "inference_mode": True}
+            **{**fields, "inference_mode": True, "base_model_name_or_path": None}
         )
         with torch.random.fork_rng(devices=[]), quiet_peft():
             model = get_peft_model(copy.deepcopy(base.model), lora)

@@ -162,7 +162,9 @@ def test_an_adapter_is_merged_into_a_copy(adapted, adapter):
     base = random_pipeline()
     before = predictions(base)
     merged = apply_adapter(base, *adapter.values())
-    torch.testing.assert_close(predictions(merged), predictions(adapted))
+    torch.testing.assert_close(
+        predictions(merged), predictions(adapted), rtol=1e-4, atol=1e-3
+    )
     assert torch.equal(predictions(base), before)
     assert not torch.allclose(predictions(merged), before, rtol=1e-3)
 
