@@ -8,6 +8,7 @@ from flows.maintain import maintain
 from flows.publish import publish
 from flows.resign import resign
 from flows.score import score_signals
+from flows.train import FLOWS as TRAINING
 
 FLOWS = (
     ingest_ohlcv,
@@ -20,4 +21,5 @@ FLOWS = (
     resign,
     heartbeat,
     maintain,
+    *TRAINING.values(),
 )

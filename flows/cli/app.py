@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final, NoReturn, cast
 
 import typer
 
-from flows.cli import analysis, artefacts, data, keys, place, worker
+from flows.cli import analysis, artefacts, data, keys, place, training, worker
 from flows.cli.lightness import keep_out
 from flows.cli.output import (
     EXIT_DONE,
@@ -49,7 +49,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-for module in (place, data, artefacts, keys, analysis, worker):
+for module in (place, data, training, artefacts, keys, analysis, worker):
     module.register(app)
 
 
