@@ -2,7 +2,6 @@
 
 from datetime import datetime, timedelta
 from typing import Final
-from urllib.parse import quote
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import Worker
@@ -49,4 +48,8 @@ def sign_off(name: str) -> None:
         As the server knows it.
     """
     with get_client(sync_client=True) as client:
-        client.request("DELETE", f"/work_pools/{GPU}/workers/{quote(name, safe='')}")
+        client.request(
+            "DELETE",
+            "/work_pools/{work_pool_name}/workers/{name}",
+            path_params={"work_pool_name": GPU, "name": name},
+        )

@@ -298,6 +298,24 @@ def test_without_a_server_the_worker_says_so_in_one_line(tmp_path: Path):
     assert re.fullmatch(r"alphalake: no Prefect server at [^\n]*\n", done.stderr)
 
 
+def test_a_gateway_alone_can_be_served_and_needs_a_token(tmp_path: Path):
+    place = Place(tmp_path)
+    words = ("worker", "--device", "cpu", "--gateway", "http://127.0.0.1:9")
+    done = place.verb(*words)
+    assert done.returncode == 2
+    assert re.fullmatch(
+        r"alphalake: --gateway: set ALPHALAKE_WORKER_TOKEN [^\n]*\n", done.stderr
+    )
+    alone = Lab(place, deployment="")
+    serving = Worker(alone, *words[3:], ALPHALAKE_WORKER_TOKEN="al-token")
+    try:
+        wait_until(lambda: "predictions for http://127.0.0.1:9 on cpu" in serving.said)
+        assert "predictions only" in serving.said
+        assert serving.drain() == 0, serving.said
+    finally:
+        serving.kill()
+
+
 @pytest.mark.full
 def test_workers_killed_at_random_lose_and_repeat_nothing(fresh: Lab):
     dice = random.Random(17)
