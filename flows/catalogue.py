@@ -1,5 +1,9 @@
 """Every Prefect flow, imported together."""
 
+from typing import Any, Final
+
+from prefect.flows import Flow
+
 from flows.batches import forecast_batch
 from flows.forecast import forecast, forecast_baselines
 from flows.heartbeat import heartbeat
@@ -10,7 +14,7 @@ from flows.resign import resign
 from flows.score import score_signals
 from flows.train import FLOWS as TRAINING
 
-FLOWS = (
+FLOWS: Final[tuple[Flow[..., Any], ...]] = (
     ingest_ohlcv,
     ingest_calendar,
     forecast,
