@@ -27,19 +27,20 @@ COLUMNS = (
 )
 
 
-def find_works() -> dict[str, str]:
-    """Return the benchmark modules by their short names: w3, w4, ..."""
-    folder = Path(__file__).parent
-    return {
-        path.stem.split("_")[0]: f"bench.{path.stem}"
-        for path in sorted(folder.glob("w*_*.py"))
-    }
+def find_works() -> dict[str, list[str]]:
+    """Return the benchmark modules by their works' short names: w3, w4, ..."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(Path(__file__).parent.glob("w*_*.py")):
+        found.setdefault(path.stem.split("_")[0], []).append(f"bench.{path.stem}")
+    return found
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("works", nargs="*", help="w3 w4 w7 w9; all when none is given")
+    parser.add_argument(
+        "works", nargs="*", help="w3 w4 w7 w8 w9; all when none is given"
+    )
     parser.add_argument("--seed", type=int, default=20261122)
     parser.add_argument("--json", type=Path, help="write the rows here too")
     return parser.parse_args(arguments)
@@ -70,8 +71,9 @@ def main(arguments: list[str]) -> int:
         return 2
     rows: list[dict] = []
     for name in options.works or works:
-        print(f"{name} …", file=sys.stderr, flush=True)
-        rows += importlib.import_module(works[name]).run(options.seed)
+        for module in works[name]:
+            print(f"{module} …", file=sys.stderr, flush=True)
+            rows += importlib.import_module(module).run(options.seed)
     show(rows)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=2), encoding="utf-8")
