@@ -23,6 +23,7 @@ from lab.forecasters.ensemble_features import (
 from lab.forecasters.ensemble_training import (
     YEARS,
     EnsembleParameters,
+    LabelledRows,
     fit_ensemble,
 )
 from lakehouse.clock import parse_moment
@@ -74,14 +75,14 @@ def train_ensemble(
     context = EnsembleContext(
         read_schedule(run), RegimeCalls.from_table(run.read("regimes"))
     )
+    labelled = LabelledRows.of(rows, context, as_of=moment)
     saved = [
         line
         for asset_class in sorted(set(rows.asset_class.tolist()))
         if (
             line := _train_one(
                 run,
-                rows,
-                context,
+                labelled,
                 asset_class,
                 timeframe=timeframe,
                 moment=moment,
@@ -151,8 +152,7 @@ def _scores(run: Run, timeframe: str, moment: datetime) -> pa.Table:
 
 def _train_one(
     run: Run,
-    rows: MemberRows,
-    context: EnsembleContext,
+    labelled: LabelledRows,
     asset_class: str,
     *,
     timeframe: str,
@@ -161,10 +161,8 @@ def _train_one(
 ) -> str | None:
     try:
         trained = fit_ensemble(
-            rows,
-            context,
+            labelled,
             asset_class=asset_class,
-            as_of=moment,
             parameters=replace(EnsembleParameters(), seed=seed),
         )
     except TrainingError as error:
@@ -172,6 +170,7 @@ def _train_one(
         return None
     card = {
         **trained.card,
+        "as_of": moment.isoformat(),
         "timeframe": timeframe,
         "created_at": run.now.isoformat(),
         "run_id": run.run_id,

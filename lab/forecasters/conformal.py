@@ -10,9 +10,11 @@ Rules:
   horizons count when they settle, not before.
 - Before any label the factor is 1: the raw band. From then on labels of the model and
   horizon over all symbols, of the asset class and of the symbol itself take over step
-  by step (a Dirichlet process at each stage, the raw band's promise at its root), so
-  there is no warm-up that would have to be left out. Evidence is counted in blocks:
-  forecasts whose horizons overlap are one piece of evidence.
+  by step (a Dirichlet process at each stage), so there is no warm-up that would have to
+  be left out. At the root stands the raw band's promise, stretched by what the next
+  shorter horizon has learnt: a model that is too sure of a day is taken to be so of a
+  week until its weeks have settled. Evidence is counted in blocks: forecasts whose
+  horizons overlap are one piece of evidence.
 - Forecasts over a scheduled high-impact release have scores of their own scale; the
   ratio is shrunk to 1 while there are few of either kind.
 - The quantile's level moves with the errors of the bands that were really given, by
@@ -36,6 +38,7 @@ References
 .. [4] Teh, Jordan, Beal and Blei (2006), Hierarchical Dirichlet processes, JASA 101.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Final
@@ -47,6 +50,7 @@ from lab.arrays import BoolArray, FloatArray, IntArray, TimeArray
 COVERAGE: Final = 0.8
 _N_PRIOR: Final = 400
 _FULL_BIN: Final = 5
+_NOBODY: Final = np.zeros(0, dtype=np.int64)
 _DAY: Final = np.timedelta64(86_400_000_000, "us")
 
 
@@ -58,7 +62,7 @@ class ConformalParameters:
     ----------
     model_blocks, class_blocks, symbol_blocks : float
         Blocks of evidence at which a stage counts as much as the one before: the model
-        against its raw band, the asset class against the model, the symbol against
+        against its shorter horizons, the asset class against the model, the symbol against
         the class.
     event_blocks : float
         The same for the scale of event days.
@@ -81,10 +85,10 @@ class ConformalParameters:
     event_blocks: float = 50.0
     half_life_days: float = 120.0
     half_life_horizons: float = 20.0
-    window_half_lives: float = 6.0
+    window_half_lives: float = 4.0
     symbol_gain: float = 0.01
     symbol_memory: float = 0.97
-    panel_gain: float = 0.02
+    panel_gain: float = 0.03
     panel_memory: float = 0.95
     lowest_level: float = 0.5
     highest_level: float = 0.97
@@ -144,11 +148,15 @@ class Calibration:
         Level of the quantile; NaN where a factor was given.
     n_labels : ndarray of shape (n_rows,), int64
         Labels of the symbol; 0 where a factor was given.
+    centre : dict of datetime64 to float
+        By decision time asked about: the factor over all symbols, without the adaptive
+        step; where a longer horizon starts from.
     """
 
     factor: FloatArray
     level: FloatArray
     n_labels: IntArray
+    centre: dict[np.datetime64, float]
 
 
 def band_scores(
@@ -200,7 +208,11 @@ def between_horizons(
 
 
 def calibrate(
-    rows: CellRows, *, span: np.timedelta64, parameters: ConformalParameters
+    rows: CellRows,
+    *,
+    span: np.timedelta64,
+    parameters: ConformalParameters,
+    shorter: Mapping[np.datetime64, float] | None = None,
 ) -> Calibration:
     """Work out the factors that are asked for, in the order of their decision times.
 
@@ -212,6 +224,8 @@ def calibrate(
         Length of the horizon.
     parameters : ConformalParameters
         Settings.
+    shorter : mapping of datetime64 to float, optional
+        `Calibration.centre` of the next shorter horizon; 1 where it has none.
 
     Notes
     -----
@@ -227,16 +241,24 @@ def calibrate(
         np.lexsort((rows.symbol[labels], rows.as_of[labels], rows.known[labels]))
     ]
     known = rows.known[labels]
+    centre: dict[np.datetime64, float] = {}
     for moment in np.unique(rows.as_of[is_asked]):
         asked = np.flatnonzero(is_asked & (rows.as_of == moment))
         first = np.searchsorted(known, moment - parameters.window(span), side="right")
         stop = np.searchsorted(known, moment, side="right")
         evidence = _Evidence(
-            rows, labels[first:stop], factor, moment, span=span, parameters=parameters
+            rows,
+            labels[first:stop],
+            factor,
+            moment,
+            span=span,
+            parameters=parameters,
+            start=(shorter or {}).get(moment, 1.0),
         )
+        centre[moment] = evidence.centre
         for row in asked:
             factor[row], level[row], n_labels[row] = evidence.answer(int(row))
-    return Calibration(factor, level, n_labels)
+    return Calibration(factor, level, n_labels, centre)
 
 
 class _Evidence:
@@ -251,8 +273,10 @@ class _Evidence:
         *,
         span: np.timedelta64,
         parameters: ConformalParameters,
+        start: float,
     ) -> None:
         self._rows = rows
+        self._start = start
         self._parameters = parameters
         self._symbol = rows.symbol[labels]
         self._class = rows.asset_class[labels]
@@ -269,25 +293,52 @@ class _Evidence:
         score = rows.score[labels]
         self._scale = self._event_scale(score, is_event)
         self._place(score / self._scale[is_event.astype(np.int64)])
-        self._base = self._mixed(np.True_, self._prior, parameters.model_blocks)
+        self._base = self._pooled(np.True_, self._prior, parameters.model_blocks)
         self._classes: dict[int, FloatArray] = {}
+        self._groups = _groups(self._symbol)
+
+    @property
+    def centre(self) -> float:
+        """Factor over all symbols at the promised level."""
+        if len(self._symbol) == 0:
+            return self._start
+        place = min(int(np.searchsorted(self._base, COVERAGE)), len(self._base) - 1)
+        return float(self._values[place])
 
     def answer(self, row: int) -> tuple[float, float, int]:
         """Return factor, level and number of own labels for one forecast."""
         parameters = self._parameters
         if len(self._symbol) == 0:
-            return 1.0, COVERAGE, 0
-        is_own = self._symbol == self._rows.symbol[row]
+            return self._start, COVERAGE, 0
+        own = self._groups.get(int(self._rows.symbol[row]), _NOBODY)
         tilt = self._panel_tilt + parameters.symbol_gain * _leaky_sum(
-            self._block[is_own], self._excess[is_own], parameters.symbol_memory
+            self._block[own], self._excess[own], parameters.symbol_memory
         )
         level = float(
             np.clip(COVERAGE + tilt, parameters.lowest_level, parameters.highest_level)
         )
-        share = self._mixed(is_own, self._class_share(row), parameters.symbol_blocks)
-        place = min(int(np.searchsorted(share, level)), len(share) - 1)
-        scale = self._scale[int(self._rows.is_event[row])]
-        return float(self._values[place] * scale), level, int(is_own.sum())
+        scale = float(self._scale[int(self._rows.is_event[row])])
+        return self._quantile(row, own, level) * scale, level, len(own)
+
+    def _quantile(self, row: int, own: IntArray, level: float) -> float:
+        # Smallest value with at least `level` below, of own labels mixed with the class.
+        pool = self._class_share(row)
+        places = np.sort(self._rank[own])
+        weight = self._weight[self._order[places]]
+        blocks, strength = self._evidence[own].sum(), self._parameters.symbol_blocks
+        total = weight.sum()
+        shares = np.concatenate([[0.0], np.cumsum(weight) / total if total > 0 else []])
+
+        def is_enough(place: int) -> bool:
+            share = shares[np.searchsorted(places, place, side="right")]
+            mixed = (blocks * share + strength * pool[place]) / (blocks + strength)
+            return bool(mixed >= level)
+
+        low, high = 0, len(pool) - 1
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (low, middle) if is_enough(middle) else (middle + 1, high)
+        return float(self._values[low])
 
     def _panel(self, known: TimeArray, span: np.timedelta64) -> float:
         bins = known.astype(np.int64) // span.astype(np.int64)
@@ -300,26 +351,27 @@ class _Evidence:
         scale = np.ones(2)
         if is_event.all() or not is_event.any():
             return scale
-        overall = _quantile(score, self._weight)
+        overall = _weighted_quantile(score, self._weight)
         n_symbols = len(np.unique(self._symbol))
         for kind in (0, 1):
             chosen = is_event == bool(kind)
             # Symbols move together: their number counts by its root.
             blocks = self._evidence[chosen].sum() / np.sqrt(n_symbols)
             trust = blocks / (blocks + self._parameters.event_blocks)
-            ratio = _quantile(score[chosen], self._weight[chosen]) / overall
-            scale[kind] = ratio**trust if ratio > 0 else 1.0
+            own = _weighted_quantile(score[chosen], self._weight[chosen])
+            scale[kind] = (own / overall) ** trust if own > 0 and overall > 0 else 1.0
         return scale
 
     def _place(self, score: FloatArray) -> None:
         # Labels and the raw band's promise on one sorted axis.
-        values = np.concatenate([score, _PRIOR])
+        values = np.concatenate([score, _PRIOR * self._start])
         self._order = np.argsort(values, kind="stable")
+        self._rank = np.empty_like(self._order)
+        self._rank[self._order] = np.arange(len(values))
         self._values = values[self._order]
-        promise = np.concatenate([np.zeros(len(score)), np.full(_N_PRIOR, 1.0)])
-        self._prior = np.cumsum(promise[self._order]) / _N_PRIOR
+        self._prior = np.cumsum(self._order >= len(score)) / _N_PRIOR
 
-    def _mixed(
+    def _pooled(
         self, chosen: BoolArray | np.bool_, base: FloatArray, strength: float
     ) -> FloatArray:
         # Shares below each value: the chosen labels', mixed with `base` by evidence.
@@ -334,10 +386,18 @@ class _Evidence:
     def _class_share(self, row: int) -> FloatArray:
         code = int(self._rows.asset_class[row])
         if code not in self._classes:
-            self._classes[code] = self._mixed(
+            self._classes[code] = self._pooled(
                 self._class == code, self._base, self._parameters.class_blocks
             )
         return self._classes[code]
+
+
+def _groups(codes: IntArray) -> dict[int, IntArray]:
+    # Rows of each code, in their order.
+    order = np.argsort(codes, kind="stable")
+    found, begins = np.unique(codes[order], return_index=True)
+    parts = np.split(order, begins[1:]) if len(found) else []
+    return dict(zip(found.tolist(), parts, strict=True))
 
 
 def _repeats(symbol: IntArray, block: IntArray) -> IntArray:
@@ -361,7 +421,7 @@ def _leaky_sum(
     return float(mean @ memory ** np.arange(len(mean))[::-1])
 
 
-def _quantile(score: FloatArray, weight: FloatArray) -> float:
+def _weighted_quantile(score: FloatArray, weight: FloatArray) -> float:
     order = np.argsort(score, kind="stable")
     share = np.cumsum(weight[order])
     place = np.searchsorted(share, COVERAGE * share[-1])

@@ -148,6 +148,7 @@ def band_rows(
     n_labels = np.zeros(len(cells.factor), dtype=np.int64)
     factor = cells.factor.copy()
     for model in np.unique(cells.model.astype(str)):
+        centre: dict[np.datetime64, float] = {}
         for horizon in np.unique(cells.horizon):
             rows = np.flatnonzero((cells.model == model) & (cells.horizon == horizon))
             found = calibrate(
@@ -163,7 +164,9 @@ def band_rows(
                 ),
                 span=step(timeframe) * int(horizon),
                 parameters=chosen,
+                shorter=centre,
             )
+            centre = found.centre
             factor[rows] = found.factor
             level[rows], n_labels[rows] = found.level, found.n_labels
     return _to_table(forecasts, cells, factor, level, n_labels, run_id=run_id)

@@ -38,6 +38,7 @@ from lab.arrays import BoolArray, FloatArray, IntArray
 from lab.errors import CheckpointError
 from lab.forecasters.ensemble_features import (
     EnsembleContext,
+    MemberPairs,
     MemberRows,
     feature_names,
     member_features,
@@ -106,7 +107,7 @@ class EnsembleModel:
             )
         if self.temperature is None or len(rows.symbol) == 0:
             return equal_weights(rows.is_present)
-        loss = predicted_losses(self.booster, rows, context)
+        loss = predicted_losses(self.booster, member_features(rows, context))
         return softmax_weights(loss, self.temperature)
 
     def to_files(self) -> dict[str, bytes]:
@@ -153,19 +154,16 @@ def read_model(files: Mapping[str, bytes], *, version: str) -> EnsembleModel:
     )
 
 
-def predicted_losses(
-    booster: "Booster", rows: MemberRows, context: EnsembleContext
-) -> FloatArray:
+def predicted_losses(booster: "Booster", pairs: MemberPairs) -> FloatArray:
     """Return each member's predicted relative loss; infinite where it is missing.
 
     Returns
     -------
     ndarray of shape (n_rows, n_members), float64
     """
-    features, row, member = member_features(rows, context)
-    loss = np.full((len(rows.symbol), len(rows.members)), _MISSING_LOSS)
-    if len(row):
-        loss[row, member] = booster.inplace_predict(features.astype(np.float32))
+    loss = np.full(pairs.shape, _MISSING_LOSS)
+    if len(pairs.row):
+        loss[pairs.row, pairs.member] = booster.inplace_predict(pairs.features)
     return loss
 
 

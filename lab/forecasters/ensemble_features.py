@@ -240,6 +240,37 @@ class EnsembleContext:
     regimes: RegimeCalls
 
 
+@dataclass(frozen=True, slots=True)
+class MemberPairs:
+    """Features of every member that is present in a row.
+
+    Attributes
+    ----------
+    features : ndarray of shape (n_pairs, n_features), float32
+        Columns as in `feature_names`; NaN for what is missing.
+    row, member : ndarray of shape (n_pairs,), int64
+        Which row of the `MemberRows` and which member; in the order of rows.
+    shape : tuple of int
+        (n_rows, n_members).
+    """
+
+    features: AnyArray
+    row: IntArray
+    member: IntArray
+    shape: tuple[int, int]
+
+    def keep(self, chosen: BoolArray) -> "MemberPairs":
+        """Return the pairs of the rows where `chosen` is true, (n_rows,)."""
+        is_kept = chosen[self.row]
+        place = np.cumsum(chosen) - 1
+        return MemberPairs(
+            self.features[is_kept],
+            place[self.row[is_kept]],
+            self.member[is_kept],
+            (int(chosen.sum()), self.shape[1]),
+        )
+
+
 def feature_names(members: Sequence[str]) -> list[str]:
     """Return the names of `member_features`' columns."""
     return [
@@ -262,17 +293,8 @@ def feature_names(members: Sequence[str]) -> list[str]:
     ]
 
 
-def member_features(
-    rows: MemberRows, context: EnsembleContext
-) -> tuple[FloatArray, IntArray, IntArray]:
+def member_features(rows: MemberRows, context: EnsembleContext) -> MemberPairs:
     """Return a feature row for every member that is present in a row.
-
-    Returns
-    -------
-    features : ndarray of shape (n_pairs, n_features), float64
-        Columns as in `feature_names`; NaN for members that are missing.
-    row, member : ndarray of shape (n_pairs,), int64
-        Which row of `rows` and which member.
 
     Notes
     -----
@@ -284,7 +306,8 @@ def member_features(
     width = (rows.bands[:, :, 2] - rows.bands[:, :, 0]) / scale
     spread = np.log(np.maximum(width, _MIN_SCALE))
     shared = np.column_stack([_row_features(rows, context, move), move, spread])
-    row, member = np.nonzero(rows.is_present)
+    is_present = rows.is_present
+    row, member = np.nonzero(is_present)
     own = np.column_stack(
         [
             move[row, member],
@@ -292,7 +315,12 @@ def member_features(
             np.eye(len(rows.members))[member],
         ]
     )
-    return np.hstack([shared[row], own]), row, member
+    return MemberPairs(
+        np.hstack([shared[row], own]).astype(np.float32),
+        row.astype(np.int64),
+        member.astype(np.int64),
+        is_present.shape,
+    )
 
 
 def _row_features(

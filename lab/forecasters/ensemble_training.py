@@ -25,6 +25,7 @@ from lab.forecasters.ensemble import (
 )
 from lab.forecasters.ensemble_features import (
     EnsembleContext,
+    MemberPairs,
     MemberRows,
     feature_names,
     member_features,
@@ -39,6 +40,7 @@ YEARS: Final = 2
 TRAIN_SHARE: Final = 0.6
 TUNE_SHARE: Final = 0.2
 _LOSS_CAP: Final = 20.0
+_MIN_SCALE: Final = 1e-8
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,26 +94,62 @@ class TrainedEnsemble:
     card: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class LabelledRows:
+    """Settled rows with their features, made once for all asset classes.
+
+    Attributes
+    ----------
+    rows : MemberRows
+        Forecasts and outcomes.
+    pairs : MemberPairs
+        Their features.
+    """
+
+    rows: MemberRows
+    pairs: MemberPairs
+
+    @classmethod
+    def of(
+        cls, rows: MemberRows, context: EnsembleContext, *, as_of: datetime
+    ) -> "LabelledRows":
+        """Take the rows that may be learnt from as of a moment.
+
+        Notes
+        -----
+        Point in time: labels with `known` <= `as_of`, of decision times in the two
+        years before.
+        """
+        now = to_instant(as_of)
+        begin = now - np.timedelta64(int(YEARS * 365.25 * 86_400), "s")
+        usable = rows.keep(
+            np.isfinite(rows.outcome)
+            & (rows.known <= now)
+            & (rows.as_of > begin)
+            & (rows.scale > _MIN_SCALE)
+            & rows.is_present.any(axis=1)
+        )
+        return cls(usable, member_features(usable, context))
+
+    def keep(self, chosen: BoolArray) -> "LabelledRows":
+        """Return the rows where `chosen` is true."""
+        return LabelledRows(self.rows.keep(chosen), self.pairs.keep(chosen))
+
+
 def fit_ensemble(
-    rows: MemberRows,
-    context: EnsembleContext,
+    labelled: LabelledRows,
     *,
     asset_class: str,
-    as_of: datetime,
     parameters: EnsembleParameters | None = None,
 ) -> TrainedEnsemble:
     """Train the weights of one asset class.
 
     Parameters
     ----------
-    rows : MemberRows
-        Settled scores of one timeframe and all asset classes.
-    context : EnsembleContext
-        Calendar and regimes.
+    labelled : LabelledRows
+        Of one timeframe and all asset classes.
     asset_class : str
         Whose weights.
-    as_of : datetime
-        Training time, aware.
     parameters : EnsembleParameters, optional
         Settings.
 
@@ -122,11 +160,10 @@ def fit_ensemble(
 
     Notes
     -----
-    Point in time: labels with `known` <= `as_of`, of decision times in the two years
-    before; the card's `cutoff` is the newest of them.
+    Point in time: the card's `cutoff` is when the newest of the labels was known.
     """
     chosen = parameters or EnsembleParameters()
-    usable = _usable(rows, as_of)
+    usable = labelled.rows
     own = usable.asset_class == asset_class
     _require(usable, own, asset_class, chosen)
     parts = _parts(usable, own)
@@ -136,24 +173,22 @@ def fit_ensemble(
                 f"{asset_class}: {n_rows} settled rows to {name} on,"
                 f" {chosen.min_part_rows} are needed"
             )
-    trial = _boosted(usable.keep(parts["train"]), context, asset_class, chosen)
-    temperature = _tuned(trial, usable.keep(parts["tune"]), context, chosen)
-    trial = _boosted(usable.keep(parts["before"]), context, asset_class, chosen)
+    trial = _boosted(labelled.keep(parts["train"]), asset_class, chosen)
+    temperature = _tuned(trial, labelled.keep(parts["tune"]), chosen)
+    trial = _boosted(labelled.keep(parts["before"]), asset_class, chosen)
     validation = _measured(
         trial,
         temperature,
         usable.keep(parts["before"] & own),
-        usable.keep(parts["test"]),
-        context,
+        labelled.keep(parts["test"]),
     )
-    booster = _boosted(usable, context, asset_class, chosen)
+    booster = _boosted(labelled, asset_class, chosen)
     model = EnsembleModel(usable.members, temperature, booster, "")
     return TrainedEnsemble(
         model.to_files(),
         {
             "kind": "ensemble",
             "asset_class": asset_class,
-            "as_of": as_of.isoformat(),
             "cutoff": to_moment(usable.known.max()).isoformat(),
             "members": list(usable.members),
             "temperature": temperature,
@@ -166,16 +201,6 @@ def fit_ensemble(
             "parameters": _as_json(chosen),
             "importance": _importance(booster, usable.members),
         },
-    )
-
-
-def _usable(rows: MemberRows, as_of: datetime) -> MemberRows:
-    now = to_instant(as_of)
-    begin = now - np.timedelta64(int(YEARS * 365.25 * 86_400), "s")
-    is_settled = np.isfinite(rows.outcome) & (rows.known <= now)
-    has_scale = rows.scale > 1e-8
-    return rows.keep(
-        is_settled & has_scale & (rows.as_of > begin) & rows.is_present.any(axis=1)
     )
 
 
@@ -208,22 +233,19 @@ def _parts(rows: MemberRows, own: BoolArray) -> dict[str, BoolArray]:
 
 
 def _boosted(
-    rows: MemberRows,
-    context: EnsembleContext,
-    asset_class: str,
-    parameters: EnsembleParameters,
+    labelled: LabelledRows, asset_class: str, parameters: EnsembleParameters
 ) -> "Booster":
     import xgboost
 
-    features, row, member = member_features(rows, context)
+    rows, pairs = labelled.rows, labelled.pairs
     loss = np.minimum(member_losses(rows), _LOSS_CAP)
     relative = loss - np.nanmean(loss, axis=1, keepdims=True)
     weight = np.where(
-        rows.asset_class[row] == asset_class, 1.0, parameters.other_class_weight
+        rows.asset_class[pairs.row] == asset_class, 1.0, parameters.other_class_weight
     )
     data = xgboost.DMatrix(
-        features.astype(np.float32),
-        label=relative[row, member],
+        pairs.features,
+        label=relative[pairs.row, pairs.member],
         weight=weight,
         nthread=1,
     )
@@ -246,13 +268,11 @@ def _boosted(
 
 
 def _tuned(
-    booster: "Booster",
-    rows: MemberRows,
-    context: EnsembleContext,
-    parameters: EnsembleParameters,
+    booster: "Booster", labelled: LabelledRows, parameters: EnsembleParameters
 ) -> float | None:
     # The temperature with the lowest loss; equal weights unless one is better.
-    loss = predicted_losses(booster, rows, context)
+    rows = labelled.rows
+    loss = predicted_losses(booster, labelled.pairs)
     best, lowest = None, _mean_loss(rows, equal_weights(rows.is_present))
     for temperature in parameters.temperatures:
         found = _mean_loss(rows, softmax_weights(loss, temperature))
@@ -265,18 +285,18 @@ def _measured(
     booster: "Booster",
     temperature: float | None,
     before: MemberRows,
-    rows: MemberRows,
-    context: EnsembleContext,
+    test: LabelledRows,
 ) -> dict[str, Any]:
     # On rows where every member forecast, so that all are judged on the same ones.
-    rows = rows.keep(np.asarray(rows.is_present.all(axis=1)))
+    test = test.keep(np.asarray(test.rows.is_present.all(axis=1)))
+    rows = test.rows
     if len(rows.symbol) == 0:
         return {"n_rows": 0}
     equal = equal_weights(rows.is_present)
     weights = (
         equal
         if temperature is None
-        else softmax_weights(predicted_losses(booster, rows, context), temperature)
+        else softmax_weights(predicted_losses(booster, test.pairs), temperature)
     )
     past = member_losses(before)
     counts = np.isfinite(past).sum(axis=0)
