@@ -129,6 +129,8 @@ class FastLayer:
             *headers_for(scope["path"]),
             *(extra or []),
         ]
+        if scope["method"] not in {"GET", "HEAD"}:  # the server drops an unread body
+            headers.append((b"connection", b"close"))
         self.answered[_UNROUTED, "refused", status] += 1
         await send(
             {"type": "http.response.start", "status": status, "headers": headers}

@@ -11,6 +11,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.params import Parameter, QueryParameter
 
+from serve.errors import ProblemError
 from serve.gateway import Gateway, GatewayPart
 from serve.limits import MAX_PREDICT_BODY, MAX_WORK_BODY
 from serve.predict import jobs
@@ -59,9 +60,15 @@ def _guard(role: str) -> Any:
     ) -> None:
         """Refuse before the body is read who has no token, or asks a wrong process."""
         gateway: Gateway = connection.app.state.gateway
-        gateway.tokens.require(connection.headers.get("authorization"), role)
-        if gateway.settings.processes > 1:
-            raise NoQueueError
+        try:
+            gateway.tokens.require(connection.headers.get("authorization"), role)
+            if gateway.settings.processes > 1:
+                raise NoQueueError
+        except ProblemError as error:
+            if isinstance(connection, Request) and connection.method == "POST":
+                # The server drops a connection whose body was not read.
+                error.headers["Connection"] = "close"
+            raise
 
     return require
 

@@ -19,9 +19,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 class GatewayProcess:
     """`python -m serve`; stopped by `stop` or `kill`."""
 
-    def __init__(self, lake: PublishedLake, state: Path, *options: str):
+    def __init__(self, lake: PublishedLake, state: Path, *options: str, port: int = 0):
         with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
             self.port: int = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.state = state
