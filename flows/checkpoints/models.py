@@ -114,9 +114,13 @@ def _open(
 def _open_kronos(
     settings: ModelSettings, adapters: Mapping[str, Saved]
 ) -> ModelForecaster:
-    from flows.checkpoints.kronos import open_kronos, open_kronos_lora
+    if adapters:
+        from flows.checkpoints.kronos import open_kronos_lora
 
-    return open_kronos_lora(settings, adapters) if adapters else open_kronos(settings)
+        return open_kronos_lora(settings, adapters)
+    from flows.checkpoints.kronos import open_kronos
+
+    return open_kronos(settings)
 
 
 def _open_chronos2(
