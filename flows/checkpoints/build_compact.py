@@ -24,20 +24,15 @@ from flows.checkpoints.corpus import arch_series, invented_series, synthetic_ser
 from flows.checkpoints.kronos import write_folder
 from lab.forecasters.kronos.bigram import bigram_cross_entropy
 from lab.forecasters.kronos.config import NetworkConfig, TokenizerConfig
+from lab.forecasters.kronos.finetune import train_from_scratch
+from lab.forecasters.kronos.losses import evaluate, rebuilt_error, token_pairs
 from lab.forecasters.kronos.network import KronosNetwork
-from lab.forecasters.kronos.ruler import freeze_codes, ruled_tokenizer
 from lab.forecasters.kronos.tokenizer import KronosTokenizer
 from lab.forecasters.kronos.training import (
     StepReport,
     TrainingConfig,
-    evaluate,
-    rebuilt_error,
-    token_pairs,
     tokenizer_config,
-    train_network,
-    train_tokenizer,
 )
-from lab.forecasters.kronos.weights import new_network
 from lab.forecasters.kronos.windows import (
     Split,
     WindowPlan,
@@ -217,19 +212,14 @@ def build(
         f"{corpus.split.train.n_windows} windows, {corpus.split.validation.n_windows}"
         " to validate"
     )
-    generator = torch.Generator().manual_seed(seed)
-    tokenizer = _build_tokenizer(corpus, recipe, generator, say)
-    network = new_network(NETWORK, generator)
-    network.requires_grad_(requires_grad=True)
-    result = train_network(
-        network,
-        tokenizer,
+    trained = train_from_scratch(
+        (TOKENIZER, NETWORK),
         corpus.split,
-        recipe.network,
-        generator,
-        progress=_reporter("predictor", say),
+        (recipe.tokenizer, recipe.network),
+        torch.Generator().manual_seed(seed),
+        progress=_reporter(say),
     )
-    network.requires_grad_(requires_grad=False)
+    tokenizer, network = trained.tokenizer, trained.network
     card = {
         "name": NAME,
         "cutoff": CUTOFF.isoformat(),
@@ -239,7 +229,10 @@ def build(
         "data": dict(corpus.n_bars),
         "markets": {name: list(one) for name, one in MARKETS.items()},
         "seed": seed,
-        "steps": {"tokenizer": recipe.tokenizer.steps, "predictor": result.steps},
+        "steps": {
+            "tokenizer": trained.codes.steps,
+            "predictor": trained.result.steps,
+        },
         "settings": {
             "tokenizer": asdict(recipe.tokenizer),
             "predictor": asdict(recipe.network),
@@ -286,39 +279,18 @@ def measures(
     return found
 
 
-def _build_tokenizer(
-    corpus: Corpus,
-    recipe: Recipe,
-    generator: torch.Generator,
-    say: Callable[[str], None],
-) -> KronosTokenizer:
-    some = corpus.split.train.spread(1500)
-    sample = some.batch(np.arange(some.n_windows)).values
-    tokenizer = ruled_tokenizer(TOKENIZER, sample, generator)
-    freeze_codes(tokenizer)
-    train_tokenizer(
-        tokenizer,
-        corpus.split,
-        recipe.tokenizer,
-        generator,
-        progress=_reporter("tokenizer", say),
-    )
-    tokenizer.requires_grad_(requires_grad=False)
-    return tokenizer
-
-
 def _scaled(config: TrainingConfig, share: float) -> TrainingConfig:
     return replace(config, steps=max(1, round(config.steps * share)))
 
 
-def _reporter(stage: str, say: Callable[[str], None]) -> Callable[[StepReport], bool]:
+def _reporter(say: Callable[[str], None]) -> Callable[[StepReport], bool]:
     start = time.perf_counter()
 
     def report(now: StepReport) -> bool:
         if now.validation is not None:
             spent = time.perf_counter() - start
             say(
-                f"{stage} {now.step}/{now.steps}: loss {now.loss:.4f},"
+                f"step {now.step}/{now.steps}: loss {now.loss:.4f},"
                 f" validation {now.validation:.4f}, {spent:.0f} s"
             )
         return True

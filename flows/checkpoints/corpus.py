@@ -160,7 +160,8 @@ def _season(ts: TimeArray, habitat: Habitat, rng: np.random.Generator) -> FloatA
     shape: FloatArray = 0.6 + height * np.exp(
         -0.5 * (distance / rng.uniform(1, 4)) ** 2
     )
-    return shape / np.sqrt((shape**2).mean())
+    shape /= np.sqrt((shape**2).mean())
+    return shape
 
 
 def _gaps(ts: TimeArray, habitat: Habitat, rng: np.random.Generator) -> FloatArray:

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from lab.arrays import AnyArray
 from lab.errors import CheckpointError, ForecastError
-from lab.forecasters.kronos.windows import SCHEDULED
+from lab.forecasters.kronos.event_rows import SCHEDULED
 
 N_CHANNELS: Final = 20
 N_PLACEHOLDER: Final = 10

@@ -9,7 +9,7 @@ block can compute. Attention starts at zero and is left to training.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 import torch
@@ -137,7 +137,7 @@ def ruled_tokenizer(
     tokenizer = new_tokenizer(config, generator)
     with torch.no_grad():
         for block in (*tokenizer.encoder, *tokenizer.decoder):
-            _silence(block)
+            _silence(cast("Block", block))
         _set_encoder(tokenizer, scales)
         _set_decoder(tokenizer, scales)
     return tokenizer
@@ -179,15 +179,15 @@ def _silence(block: Block) -> None:
     block.ffn.w2.weight.zero_()
 
 
-def _tensor(values: FloatArray) -> Tensor:
+def _tensor(values: AnyArray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(values)).float()
 
 
 def _set_encoder(tokenizer: KronosTokenizer, scales: list[_Scale]) -> None:
     # Channels: the anchor, four quantities, then one per bit.
-    embed, block, out = tokenizer.embed, tokenizer.encoder[0], tokenizer.quant_embed
-    embed.weight[:5] = 0.0
-    embed.weight[5:] = 0.0
+    embed, out = tokenizer.embed, tokenizer.quant_embed
+    block = cast("Block", tokenizer.encoder[0])
+    embed.weight.zero_()
     embed.bias.zero_()
     embed.bias[0] = _ANCHOR
     embed.weight[1:5] = _tensor(np.array([_CLOSE, *_SIDES]))
@@ -216,7 +216,8 @@ def _set_encoder(tokenizer: KronosTokenizer, scales: list[_Scale]) -> None:
 
 
 def _set_decoder(tokenizer: KronosTokenizer, scales: list[_Scale]) -> None:
-    config, block, head = tokenizer.config, tokenizer.decoder[0], tokenizer.head
+    config, head = tokenizer.config, tokenizer.head
+    block = cast("Block", tokenizer.decoder[0])
     unit_bit = config.n_bits**0.5
     for layer, n_bits in (
         (tokenizer.post_quant_embed, config.n_bits),

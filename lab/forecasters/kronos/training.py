@@ -10,25 +10,27 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple, cast
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from lab.arrays import IntArray
 from lab.errors import TrainingError
 from lab.forecasters.kronos.adapter import EventAdapter
-from lab.forecasters.kronos.bigram import TokenPairs
+from lab.forecasters.kronos.losses import (
+    encoded,
+    evaluate,
+    predictor_loss,
+    rebuilt_error,
+    require_windows,
+)
 from lab.forecasters.kronos.network import KronosNetwork
 from lab.forecasters.kronos.tokenizer import KronosTokenizer, tokenizer_loss
 from lab.forecasters.kronos.windows import Batch, Split, Windows
 
 Given = Literal["target", "sampled"]
 Dependency = Literal["rotary", "both"]
-
-_JUDGED: Final = 64  # windows of a validation batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,26 +91,6 @@ def tokenizer_config(steps: int) -> TrainingConfig:
     return TrainingConfig(steps, learning_rate=2e-4, betas=(0.9, 0.999), clip_norm=2.0)
 
 
-class Metrics(NamedTuple):
-    """Validation figures of a predictor, nats.
-
-    Attributes
-    ----------
-    ce : float
-        Mean of `ce1` and `ce2`.
-    ce1, ce2 : float
-        Cross-entropy of the coarse token, and of the fine one given the true coarse
-        one.
-    ce2_generation : float
-        The fine token's under the attention with which forecasts are generated.
-    """
-
-    ce: float
-    ce1: float
-    ce2: float
-    ce2_generation: float
-
-
 class StepReport(NamedTuple):
     """What a progress callback is told.
 
@@ -155,15 +137,6 @@ class TrainingResult:
     history: tuple[tuple[int, float], ...]
 
 
-class PredictorLoss(NamedTuple):
-    """Cross-entropies of a batch as tensors of shape (); see `Metrics`."""
-
-    total: Tensor
-    ce1: Tensor
-    ce2: Tensor
-    ce2_generation: Tensor
-
-
 def train_tokenizer(
     tokenizer: KronosTokenizer,
     split: Split,
@@ -207,7 +180,7 @@ def train_tokenizer(
 
 
 def train_network(
-    network: nn.Module,
+    network: KronosNetwork,
     tokenizer: KronosTokenizer,
     split: Split,
     config: TrainingConfig,
@@ -252,140 +225,19 @@ def train_network(
         raise TrainingError("training: an event adapter, but windows without events")
     judged = split.validation.spread(config.n_validation)
     draws = generator if config.s1_given == "sampled" else None
-    frozen = cast("KronosNetwork", network)
 
     def loss(batch: Batch) -> Tensor:
         tokens = encoded(tokenizer, batch)
-        parts = predictor_loss(frozen, tokens, batch, adapter=adapter, generator=draws)
+        parts = predictor_loss(network, tokens, batch, adapter=adapter, generator=draws)
         if config.dependency == "rotary":
             return parts.total
         return (parts.ce1 + (parts.ce2 + parts.ce2_generation) / 2) / 2
 
     modules = (network,) if adapter is None else (network, adapter)
     stage = _Stage(
-        modules, loss, lambda: evaluate(frozen, tokenizer, judged, adapter=adapter).ce
+        modules, loss, lambda: evaluate(network, tokenizer, judged, adapter=adapter).ce
     )
     return _train(stage, split.train, config, generator, progress)
-
-
-def encoded(tokenizer: KronosTokenizer, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return both tokens of a batch, (B, n_rows) each, without gradients."""
-    with torch.no_grad():
-        return tokenizer.encode(torch.from_numpy(batch.values))
-
-
-def predictor_loss(
-    network: KronosNetwork,
-    tokens: tuple[Tensor, Tensor],
-    batch: Batch,
-    *,
-    adapter: EventAdapter | None = None,
-    generator: torch.Generator | None = None,
-) -> PredictorLoss:
-    """Return next-token cross-entropies over all positions of a batch.
-
-    Parameters
-    ----------
-    network : KronosNetwork
-        In whichever mode it is; the dependency layer is causal in both.
-    tokens : tuple of Tensor of shape (B, n_rows), int64
-        Coarse and fine tokens; the first n_rows - 1 are inputs.
-    batch : Batch
-        Their stamps and events.
-    adapter : EventAdapter, optional
-        Conditions on the batch's events.
-    generator : torch.Generator, optional
-        Where given, the fine token is told a coarse token drawn from the network's own
-        distribution instead of the true one.
-    """
-    s1, s2 = tokens
-    stamps = torch.from_numpy(batch.stamps)[:, :-1]
-    extra = None
-    if adapter is not None and batch.events is not None:
-        extra = adapter(torch.from_numpy(batch.events))[:, :-1]
-    h = network.hidden(s1[:, :-1], s2[:, :-1], stamps, extra=extra)
-    logits = network.s1_logits(h)
-    given = s1[:, 1:]
-    if generator is not None:
-        chances = logits.detach().softmax(dim=-1).flatten(0, 1)
-        given = torch.multinomial(chances, 1, generator=generator).view_as(given)
-    ce1 = _cross_entropy(logits, s1)
-    ce2 = _cross_entropy(network.s2_logits_teacher(h, given, is_causal=True), s2)
-    ce2_generation = _cross_entropy(_generation_logits(network, h, given), s2)
-    return PredictorLoss((ce1 + ce2) / 2, ce1, ce2, ce2_generation)
-
-
-def _generation_logits(network: KronosNetwork, h: Tensor, s1_next: Tensor) -> Tensor:
-    # Position t's logits are those that `s2_logits_last` gives for states 0 to t.
-    mixed = network.dep_layer.cross_attn(
-        network.embedding.emb_s1(s1_next), h, is_causal=True, is_rotated=False
-    )
-    logits: Tensor = network.head.proj_s2(network.dep_layer.norm(h + mixed))
-    return logits
-
-
-def _cross_entropy(logits: Tensor, tokens: Tensor) -> Tensor:
-    return functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
-
-
-def evaluate(
-    network: KronosNetwork,
-    tokenizer: KronosTokenizer,
-    windows: Windows,
-    *,
-    adapter: EventAdapter | None = None,
-) -> Metrics:
-    """Return a predictor's cross-entropies on windows, in evaluation mode.
-
-    Raises
-    ------
-    TrainingError
-        If there are no windows.
-
-    Notes
-    -----
-    Point in time: the fine token's logits at a position never see a later one, which
-    the reference's own validation does.
-    """
-    _require(windows)
-    sums = np.zeros(3)
-    with torch.no_grad(), _judging(network, adapter):
-        for chosen in _chunks(windows.n_windows):
-            batch = windows.batch(chosen)
-            parts = predictor_loss(
-                network, encoded(tokenizer, batch), batch, adapter=adapter
-            )
-            sums += len(chosen) * np.array([float(one) for one in parts[1:]])
-    ce1, ce2, generated = (float(one) for one in sums / windows.n_windows)
-    return Metrics((ce1 + ce2) / 2, ce1, ce2, generated)
-
-
-def rebuilt_error(tokenizer: KronosTokenizer, windows: Windows) -> float:
-    """Return the mean squared error of bars rebuilt from both tokens.
-
-    Raises
-    ------
-    TrainingError
-        If there are no windows.
-    """
-    _require(windows)
-    total = 0.0
-    with torch.no_grad(), _judging(tokenizer):
-        for chosen in _chunks(windows.n_windows):
-            x = torch.from_numpy(windows.batch(chosen).values)
-            rebuilt = tokenizer.decode(*tokenizer.encode(x))
-            total += len(chosen) * float(functional.mse_loss(rebuilt, x))
-    return total / windows.n_windows
-
-
-def token_pairs(tokenizer: KronosTokenizer, windows: Windows) -> TokenPairs:
-    """Return the tokens of all windows, for a bigram."""
-    parts = [
-        encoded(tokenizer, windows.batch(chosen))
-        for chosen in _chunks(windows.n_windows)
-    ]
-    s1, s2 = (torch.cat([one[k] for one in parts]).numpy() for k in (0, 1))
-    return TokenPairs(s1, s2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -410,7 +262,7 @@ def _train(
     generator: torch.Generator,
     progress: Progress | None,
 ) -> TrainingResult:
-    _require(windows)
+    require_windows(windows)
     parameters = stage.parameters()
     if not parameters:
         raise TrainingError("training: no parameter takes gradients")
@@ -435,15 +287,15 @@ def _train(
         for step in range(1, config.steps + 1):
             with _learning(*stage.modules):
                 loss = stage.loss(next(batches))
-                _check_finite(float(loss), step)
+                _check_finite(float(loss.detach()), step)
                 optimizer.zero_grad(set_to_none=True)
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 nn.utils.clip_grad_norm_(parameters, config.clip_norm)
                 optimizer.step()
                 schedule.step()
             is_judged = step % config.validate_every == 0 or step == config.steps
             seen = watch.look(step, stage.validate()) if is_judged else None
-            report = StepReport(step, config.steps, float(loss), seen)
+            report = StepReport(step, config.steps, float(loss.detach()), seen)
             goes_on = progress is None or progress(report)
             if not goes_on or watch.is_over:
                 break
@@ -533,29 +385,6 @@ def _learning(*modules: nn.Module) -> Iterator[None]:
     finally:
         for one in modules:
             one.eval()
-
-
-@contextmanager
-def _judging(*modules: nn.Module | None) -> Iterator[None]:
-    # Back to the mode it was in: validation must not end training's dropout.
-    was = [(one, one.training) for one in modules if one is not None]
-    for one, _ in was:
-        one.eval()
-    try:
-        yield
-    finally:
-        for one, is_training in was:
-            one.train(is_training)
-
-
-def _chunks(n: int) -> list[IntArray]:
-    rows = np.arange(n, dtype=np.int64)
-    return [rows[k : k + _JUDGED] for k in range(0, n, _JUDGED)]
-
-
-def _require(windows: Windows) -> None:
-    if windows.n_windows == 0:
-        raise TrainingError("training: no windows")
 
 
 def _check_finite(loss: float, step: int) -> None:

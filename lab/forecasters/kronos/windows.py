@@ -17,12 +17,8 @@ from lab.bars.calendars import known_ts
 from lab.bars.series import Series
 from lab.bars.timeframes import to_instant
 from lab.errors import TrainingError
-
-EVENT_FLAGS: Final = (0, 1, 2, 3, 4)
-"""Channels that say which release falls into a bar: FOMC, CPI, NFP, GDP, PCE."""
-
-SCHEDULED: Final = (0, 1, 2, 3, 4, 8, 9, 10, 11, 12, 13)
-"""Channels known ahead: what is scheduled, and how long until then."""
+from lab.forecasters.kronos.event_rows import EVENT_FLAGS, EventRows
+from lab.forecasters.kronos.normalise import normalise, stamps
 
 _EPSILON: Final = 1e-5
 _GOLDEN: Final = 0.6180339887498949
@@ -86,14 +82,17 @@ class Rows:
         Open, high, low, close, volume, amount; not scaled.
     stamps : ndarray of shape (n_obs, 5), float32
         Minute, hour, weekday, day of month, month, UTC.
-    events : ndarray of shape (n_obs, n_channels), float32, or None
-        Each row as it was known when its bar was.
+    events : EventRows or None
+        Events of the whole series, of which these rows begin at row `first`.
+    first : int
+        Number of the first row in the whole series.
     """
 
     ts: TimeArray
     values: AnyArray
     stamps: AnyArray
-    events: AnyArray | None
+    events: EventRows | None
+    first: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +205,12 @@ class Windows:
             )
             stamps[place] = rows.stamps[part]
             if rows.events is not None:
-                events.append(known_ahead(rows.events[part], lookback))
+                last = np.array([rows.first + part.start + lookback - 1])
+                events.append(
+                    rows.events.windows(
+                        last, context=lookback, horizon=n_rows - lookback
+                    )[0]
+                )
         whole = np.stack(events) if events and len(events) == len(chosen) else None
         return Batch(values, stamps, whole)
 
@@ -234,29 +238,20 @@ def scaled(values: AnyArray, *, lookback: int, clip: float) -> AnyArray:
 
     Parameters
     ----------
-    values : ndarray of shape (n_rows, n_columns), float32
+    values : ndarray of shape (n_rows, 6), float32
         Raw rows.
     lookback : int
-        Rows that give mean and population standard deviation, in float32.
+        Rows that give mean and standard deviation, as a forecast after them would.
     clip : float
         Largest magnitude.
 
     Returns
     -------
-    ndarray of shape (n_rows, n_columns), float32
+    ndarray of shape (n_rows, 6), float32
     """
-    history = values[:lookback]
-    mean, deviation = history.mean(axis=0), history.std(axis=0)
-    z: AnyArray = (values - mean) / (deviation + _EPSILON)
+    _, scale = normalise(values[:lookback])
+    z: AnyArray = (values - scale.mean) / (scale.std + np.float32(_EPSILON))
     return z.clip(-clip, clip)
-
-
-def known_ahead(events: AnyArray, lookback: int) -> AnyArray:
-    """Return event rows with, after the look-back, nothing but scheduled channels."""
-    hidden = [one for one in range(events.shape[1]) if one not in SCHEDULED]
-    shown: AnyArray = events.astype(np.float32, copy=True)
-    shown[lookback:, hidden] = 0.0
-    return shown
 
 
 def bar_values(series: Series) -> AnyArray:
@@ -273,33 +268,13 @@ def bar_values(series: Series) -> AnyArray:
     return columns.astype(np.float32)
 
 
-def bar_stamps(ts: TimeArray) -> AnyArray:
-    """Return minute, hour, weekday (Monday 0), day of month and month of each open.
-
-    Returns
-    -------
-    ndarray of shape (n_obs, 5), float32
-    """
-    days = ts.astype("datetime64[D]")
-    months = ts.astype("datetime64[M]")
-    minutes = (ts - days).astype("timedelta64[m]").astype(np.int64)
-    fields = (
-        minutes % 60,
-        minutes // 60,
-        (days.astype(np.int64) + 3) % 7,
-        (days - months).astype(np.int64) + 1,
-        months.astype(np.int64) % 12 + 1,
-    )
-    return np.stack(fields, axis=1).astype(np.float32)
-
-
 def cut_windows(
     series: Sequence[Series],
     plan: WindowPlan,
     *,
     cutoff: datetime | np.datetime64,
     since: np.datetime64 | None = None,
-    events: Sequence[AnyArray | None] | None = None,
+    events: Sequence[EventRows | None] | None = None,
 ) -> Windows:
     """Cut every window that the plan allows.
 
@@ -313,8 +288,8 @@ def cut_windows(
         No bar known later enters.
     since : datetime64[us], optional
         No bar that opened earlier enters.
-    events : sequence of ndarray of shape (n_obs, n_channels), optional
-        Event rows of each series, each as known when its bar was.
+    events : sequence of EventRows, optional
+        Of each series, all its rows.
 
     Returns
     -------
@@ -333,14 +308,15 @@ def cut_windows(
     brought = [None] * len(series) if events is None else list(events)
     if len(brought) != len(series):
         raise TrainingError(
-            f"windows: {len(brought)} event arrays for {len(series)} series"
+            f"windows: events of {len(brought)} series for {len(series)} series"
         )
     rows: list[Rows] = []
     sources, starts, flags = [], [], []
     for one, told in zip(series, brought, strict=True):
-        if told is not None and len(told) != one.n_obs:
+        if told is not None and len(told.tensor) != one.n_obs:
             raise TrainingError(
-                f"windows: {one.symbol} has {one.n_obs} bars and {len(told)} event rows"
+                f"windows: {one.symbol} has {one.n_obs} bars and {len(told.tensor)} event"
+                " rows"
             )
         ready, found = _cut_one(one, plan, to_instant(cutoff), since, told)
         if len(found):
@@ -390,14 +366,14 @@ def _cut_one(
     plan: WindowPlan,
     cutoff: np.datetime64,
     since: np.datetime64 | None,
-    events: AnyArray | None,
+    events: EventRows | None,
 ) -> tuple[Rows, IntArray]:
     known = known_ts(series.ts, timeframe=series.timeframe, calendar=series.calendar)
     stop = int(np.searchsorted(known, cutoff, side="right"))
     first = 0 if since is None else int(np.searchsorted(series.ts, since))
     part = series.part(slice(first, max(first, stop)))
-    told = None if events is None else events[first : max(first, stop)]
-    ready = Rows(part.ts, bar_values(part), bar_stamps(part.ts), told)
+    fields = stamps(part.ts).astype(np.float32)
+    ready = Rows(part.ts, bar_values(part), fields, events, first)
     if part.n_obs < plan.n_rows:
         return ready, np.zeros(0, dtype=np.int64)
     starts = np.arange(0, part.n_obs - plan.n_rows + 1, plan.stride)
@@ -413,7 +389,8 @@ def _cut_one(
 def _event_flags(rows: Rows, starts: IntArray, plan: WindowPlan) -> BoolArray:
     if rows.events is None:
         return np.zeros(len(starts), dtype=np.bool_)
-    has_release = (rows.events[:, list(EVENT_FLAGS)] != 0).any(axis=1)
+    told = rows.events.tensor[rows.first : rows.first + len(rows.ts)]
+    has_release = (told[:, list(EVENT_FLAGS)] != 0).any(axis=1)
     so_far = np.concatenate([[0], np.cumsum(has_release)])
     flags: BoolArray = so_far[starts + plan.n_rows] > so_far[starts + plan.lookback]
     return flags
@@ -434,7 +411,7 @@ def split_windows(
     cutoff: datetime | np.datetime64,
     boundary: datetime | np.datetime64 | None = None,
     share: float = 0.15,
-    events: Sequence[AnyArray | None] | None = None,
+    events: Sequence[EventRows | None] | None = None,
 ) -> Split:
     """Cut windows for training and, later in time, for validation.
 
