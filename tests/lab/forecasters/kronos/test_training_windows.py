@@ -96,7 +96,7 @@ def test_no_validation_bar_opens_before_the_last_training_bar_is_known():
 
 @pytest.mark.parametrize("share", [0.01, 0.99])
 def test_an_empty_side_is_refused(share):
-    with pytest.raises(TrainingError, match="no (training|validation) window of 25"):
+    with pytest.raises(TrainingError, match=r"no (training|validation) window of 25"):
         split_windows([series(n_obs=60)], PLAN, cutoff=CUTOFF, share=share)
 
 
