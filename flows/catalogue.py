@@ -5,7 +5,7 @@ from typing import Any, Final
 from prefect.flows import Flow
 
 from flows.batches import forecast_batch
-from flows.forecast import forecast, forecast_baselines
+from flows.forecast import forecast, forecast_baselines, forecast_ensemble
 from flows.heartbeat import heartbeat
 from flows.ingest import ingest_calendar, ingest_ohlcv
 from flows.maintain import maintain
@@ -20,6 +20,7 @@ FLOWS: Final[tuple[Flow[..., Any], ...]] = (
     forecast,
     forecast_baselines,
     forecast_batch,
+    forecast_ensemble,
     score_signals,
     publish,
     resign,

@@ -3,6 +3,7 @@
 from prefect import flow
 
 from flows.bodies import forecast as bodies
+from flows.bodies.batch import run_batch
 from flows.prefect_steps import run_body
 from flows.runs import Outcome
 
@@ -71,5 +72,23 @@ def forecast_baselines(timeframe: str) -> Outcome:
         "forecast-baselines",
         bodies.forecast_baselines,
         resource="lab-batch",
+        timeframe=timeframe,
+    )
+
+
+@flow(name="forecast-ensemble", flow_run_name="ensemble-{timeframe}")
+def forecast_ensemble(timeframe: str) -> Outcome:
+    """Combine the forecasts that the batches of this hour or day have stored.
+
+    Parameters
+    ----------
+    timeframe : str
+        `1h` or `1d`.
+    """
+    return run_body(
+        "ensemble-batch",
+        run_batch,
+        resource="lab-batch",
+        model="ensemble",
         timeframe=timeframe,
     )

@@ -94,6 +94,8 @@ class Run:
         Lines for the user, beside the outcome.
     is_replay : bool
         Read only what `tables_read` pins; any other table was empty then.
+    absent : set of str
+        Tables that did not exist when they were first read.
     """
 
     workplace: Workplace
@@ -107,6 +109,7 @@ class Run:
     counts: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     is_replay: bool = False
+    absent: set[str] = field(default_factory=set)
 
     @property
     def now(self) -> datetime:
@@ -123,8 +126,11 @@ class Run:
         """Read `table` at this run's one version of it."""
         lake = self.workplace.lake
         if table not in self.tables_read:
-            version = None if self.is_replay else lake.version(table)
+            is_gone = self.is_replay or table in self.absent
+            version = None if is_gone else lake.version(table)
             if version is None:
+                # What was absent at the first look stays so, as in a replay.
+                self.absent.add(table)
                 empty = table_spec(table).to_arrow().empty_table()
                 return empty if columns is None else empty.select(list(columns))
             self.tables_read[table] = version

@@ -65,11 +65,10 @@ def register_version(
         Newest moment the weights may know of.
     """
     digests = card.get("sha256", {})
-    run.parameters.setdefault("checkpoints", {})[name] = {
-        "version": version,
-        "cutoff": cutoff,
-        "sha256": digests,
-    }
+    used = run.parameters.setdefault("checkpoints", {}).setdefault(name, {})
+    used[version] = {"cutoff": cutoff, "sha256": digests}
+    if run.is_replay:
+        return
     known = run.read(
         "model_versions",
         columns=["version"],

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from flows.bodies.calibrate import read_schedule
 from flows.bodies.checkpoints import register_version
-from flows.bodies.moments import decision_times
+from flows.bodies.moments import NoBarsError, decision_times
 from flows.checkpoints.store import CheckpointStore, card_cutoff
 from flows.progress import track
 from flows.runs import Run
@@ -19,7 +19,6 @@ from lab.forecasters.ensemble_features import EnsembleContext, RegimeCalls
 from lab.forecasters.ensemble_forecasts import FORECAST_COLUMNS, combine_forecasts
 from lab.forecasters.frames import predictions_table
 from lab.forecasters.paths import check_request
-from lakehouse.errors import InputError
 
 DEFAULT_HORIZON = 120
 
@@ -67,7 +66,7 @@ def forecast_ensemble(
 
     Raises
     ------
-    InputError
+    NoBarsError
         If there are no bars, or no model's forecast is stored as of these moments.
 
     Notes
@@ -89,7 +88,7 @@ def forecast_ensemble(
     }
     stored = _stored(run, timeframe, moments, symbols)
     if stored.num_rows == 0 and not is_backfill:
-        raise InputError(
+        raise NoBarsError(
             f"ensemble {timeframe}: no model's forecast is stored as of"
             f" {moments[-1]:%Y-%m-%d %H:%M}; run `alphalake forecast --model naive` first"
         )
@@ -110,6 +109,34 @@ def forecast_ensemble(
         f" up to {max(one.as_of for one in found):%Y-%m-%d %H:%M},"
         f" {n_trained} with trained weights"
     )
+
+
+def compute_ensemble(
+    run: Run,
+    *,
+    timeframe: str,
+    as_ofs: Sequence[datetime],
+    symbols: Sequence[str] | None,
+    horizon: int,
+    seed: int,
+) -> list[Forecast]:
+    """Combine what is stored as of these moments; nothing is written but registrations.
+
+    Parameters
+    ----------
+    run : Run
+        Where to read.
+    timeframe : str
+        `1h` or `1d`.
+    as_ofs : sequence of datetime
+        Decision times, oldest first.
+    symbols : sequence of str or None
+        Only these; all if None.
+    horizon, seed : int
+        Bars ahead; part of the forecasts' identity.
+    """
+    stored = _stored(run, timeframe, as_ofs, symbols)
+    return _combined(run, stored, timeframe, horizon, seed=seed)
 
 
 def _stored(

@@ -9,12 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flows.bodies.ensemble import compute_ensemble
 from flows.bodies.forecasting import ForecastPlan, compute_forecasts
 from flows.bodies.judge import compute_verdicts
 from flows.bodies.score import compute_scores
 from flows.checkpoints.models import open_forecaster
 from flows.runs import Run
 from flows.wiring import Workplace
+from lab.forecasters.ensemble import NAME as ENSEMBLE
 from lab.forecasters.frames import predictions_table
 from lakehouse.errors import InputError
 from lakehouse.schema.catalogue import table_spec
@@ -22,6 +24,9 @@ from lakehouse.schema.catalogue import table_spec
 _TABLE_OF: Final = {
     "forecast": "ml_predictions",
     "forecast-baselines": "ml_predictions",
+    "kronos-batch": "ml_predictions",
+    "chronos2-batch": "ml_predictions",
+    "ensemble-batch": "ml_predictions",
     "score-signals": "prediction_scores",
 }
 
@@ -130,23 +135,33 @@ def _score_again(
 def _forecast_again(run: Run, parameters: dict[str, Any], stored: pa.Table) -> pa.Table:
     forecasts = []
     for name in sorted(set(stored["model_name"].to_pylist())):
-        forecaster = open_forecaster(name, run.workplace)
         of_model = stored.filter(pc.equal(stored["model_name"], name))
-        made_by = sorted(set(of_model["model_version"].to_pylist()))
-        if made_by != [forecaster.version]:
-            raise InputError(
-                f"run {run.run_id}: {name} was {', '.join(made_by)}, here it is"
-                f" {forecaster.version}; point ALPHALAKE_{name.upper()} at those weights"
-            )
         plan = ForecastPlan(
             name,
             parameters["timeframe"],
             tuple(sorted(set(of_model["symbol"].to_pylist()))),
             tuple(sorted(set(of_model["as_of"].to_pylist()))),
             parameters["horizon"],
-            parameters["samples"],
+            parameters.get("samples", 0),
             parameters["seed"],
         )
+        if name == ENSEMBLE:
+            forecasts += compute_ensemble(
+                run,
+                timeframe=plan.timeframe,
+                as_ofs=plan.as_ofs,
+                symbols=plan.symbols,
+                horizon=plan.horizon,
+                seed=plan.seed,
+            )
+            continue
+        forecaster = open_forecaster(name, run.workplace)
+        made_by = sorted(set(of_model["model_version"].to_pylist()))
+        if made_by != [forecaster.version]:
+            raise InputError(
+                f"run {run.run_id}: {name} was {', '.join(made_by)}, here it is"
+                f" {forecaster.version}; point ALPHALAKE_{name.upper()} at those weights"
+            )
         forecasts += compute_forecasts(run, forecaster, plan)[0]
     return predictions_table(forecasts, generated_at=run.now, run_id=run.run_id)
 

@@ -6,23 +6,22 @@ the conformal bands of forecasts that have none, and, beside it, the market's re
 
 import hashlib
 from datetime import datetime
+from typing import Final
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from flows.bodies.calibrate import calibrate_bands
 from flows.bodies.judge import compute_verdicts, keep_verdicts
 from flows.bodies.regimes import call_regimes
-from flows.progress import track
+from flows.bodies.settling import fresh_scores
 from flows.runs import Run
-from lab.bars.timeframes import HORIZONS, step, to_instant
-from lab.scoring.predictions import score_predictions
+from lab.bars.timeframes import step
 from lakehouse.clock import parse_moment
 from lakehouse.errors import InputError
 from lakehouse.schema.forecasts import PREDICTION_SCORES
 
-BATCH_FORECASTS = 2000
+COMMIT_ROWS: Final = 250_000
 
 
 def score_settled(run: Run, *, timeframe: str, as_of: str | None = None) -> str:
@@ -54,16 +53,13 @@ def score_settled(run: Run, *, timeframe: str, as_of: str | None = None) -> str:
     if now > run.now:
         raise InputError(f"--as-of {as_of}: later than now, {run.now.isoformat()}")
     run.parameters |= {"timeframe": timeframe, "as_of": now.isoformat()}
-    fresh = compute_scores(run, timeframe=timeframe, now=now)
-    # Judged before anything is written: what this run reads stays what it was. Also
-    # without fresh scores: a run before may have been killed between the two writes.
-    verdicts = compute_verdicts(run, timeframe=timeframe, now=now, fresh=fresh)
+    fresh = keep_scores(run, timeframe=timeframe, now=now)
     told = "no settled forecast is left to score"
     if fresh.num_rows:
-        window = f"score-signals/prediction_scores/{timeframe}/{key_hash(fresh)}"
-        written = run.append("prediction_scores", fresh, window=window)
-        run.count("scores", written.n_rows)
-        told = f"{written.n_rows} scores written"
+        run.count("scores", fresh.num_rows)
+        told = f"{fresh.num_rows} scores written"
+    # Also without fresh scores: a run before may have been killed after writing them.
+    verdicts = compute_verdicts(run, timeframe=timeframe, now=now, fresh=fresh)
     told = f"{timeframe}: {told}; {keep_verdicts(run, verdicts)}"
     calibrate_bands(run, timeframe=timeframe, fresh=fresh)
     call_regimes(run)
@@ -72,89 +68,44 @@ def score_settled(run: Run, *, timeframe: str, as_of: str | None = None) -> str:
 
 def compute_scores(run: Run, *, timeframe: str, now: datetime) -> pa.Table:
     """Return the scores that are settled at `now` and not stored; nothing is written."""
-    done = scored_keys(run, timeframe)
-    open_ids = unscored_ids(run, timeframe, now=now, done=done)
-    if not open_ids:
-        return PREDICTION_SCORES.to_arrow().empty_table()
-    bars = run.read("ohlcv", filter=pc.field("timeframe") == timeframe)
-    instruments = run.read("instruments")
-    batches = [
-        open_ids[i : i + BATCH_FORECASTS]
-        for i in range(0, len(open_ids), BATCH_FORECASTS)
-    ]
-    parts = [
-        score_predictions(
-            run.read("ml_predictions", filter=pc.field("prediction_id").isin(batch)),
-            bars,
-            instruments,
-            now=now,
-            horizons=HORIZONS[timeframe],
-            run_id=run.run_id,
-        )
-        for batch in track(batches, f"score {timeframe}", total=len(batches))
-    ]
-    return without_keys(pa.concat_tables(parts), done)
+    empty = PREDICTION_SCORES.to_arrow().empty_table()
+    return pa.concat_tables([empty, *fresh_scores(run, timeframe=timeframe, now=now)])
 
 
-def scored_keys(run: Run, timeframe: str) -> set[tuple[str, int]]:
-    """Return (prediction_id, horizon) of every stored score."""
-    stored = run.read(
-        "prediction_scores",
-        columns=["prediction_id", "horizon"],
-        filter=pc.field("timeframe") == timeframe,
-    )
-    return set(
-        zip(
-            stored["prediction_id"].to_pylist(),
-            stored["horizon"].to_pylist(),
-            strict=True,
-        )
-    )
+def keep_scores(run: Run, *, timeframe: str, now: datetime) -> pa.Table:
+    """Write the scores that are settled at `now` and not stored, and return them.
+
+    They are written as they come, `COMMIT_ROWS` at a time: a killed run leaves whole
+    commits, and the next one finds what is missing.
+    """
+    kept = [PREDICTION_SCORES.to_arrow().empty_table()]
+    waiting: list[pa.Table] = []
+    for scores in fresh_scores(run, timeframe=timeframe, now=now):
+        waiting.append(scores)
+        if sum(part.num_rows for part in waiting) >= COMMIT_ROWS:
+            kept.append(_write(run, timeframe, waiting))
+            waiting = []
+    kept.append(_write(run, timeframe, waiting))
+    return pa.concat_tables(kept)
 
 
-def unscored_ids(
-    run: Run, timeframe: str, *, now: datetime, done: set[tuple[str, int]]
-) -> list[str]:
-    """Return forecasts with a target that has opened by `now` and is not scored yet."""
-    moment = pa.scalar(now, pa.timestamp("us", tz="UTC"))
-    rows = run.read(
-        "ml_predictions",
-        columns=["prediction_id", "target_ts"],
-        filter=(pc.field("timeframe") == timeframe) & (pc.field("as_of") < moment),
-    )
-    instant = to_instant(now)
-    found = []
-    for prediction_id, targets in zip(
-        rows["prediction_id"].to_pylist(), rows["target_ts"], strict=True
-    ):
-        opened = np.searchsorted(
-            targets.values.to_numpy(zero_copy_only=False).astype("datetime64[us]"),
-            instant,
-        )
-        if any(
-            horizon <= opened and (prediction_id, horizon) not in done
-            for horizon in HORIZONS[timeframe]
-        ):
-            found.append(prediction_id)
-    return found
-
-
-def without_keys(scores: pa.Table, done: set[tuple[str, int]]) -> pa.Table:
-    """Drop the scores that are stored already."""
-    pairs = zip(
-        scores["prediction_id"].to_pylist(), scores["horizon"].to_pylist(), strict=True
-    )
-    return scores.filter(pa.array([pair not in done for pair in pairs], pa.bool_()))
+def _write(run: Run, timeframe: str, parts: list[pa.Table]) -> pa.Table:
+    rows = pa.concat_tables([PREDICTION_SCORES.to_arrow().empty_table(), *parts])
+    if rows.num_rows:
+        window = f"score-signals/prediction_scores/{timeframe}/{key_hash(rows)}"
+        run.append("prediction_scores", rows, window=window)
+    return rows
 
 
 def key_hash(scores: pa.Table) -> str:
     """Return the logical window of a set of scores: the hash of its keys."""
-    pairs = sorted(
-        zip(
-            scores["prediction_id"].to_pylist(),
-            scores["horizon"].to_pylist(),
-            strict=True,
-        )
+    keys = scores.select(["prediction_id", "horizon"]).sort_by(
+        [("prediction_id", "ascending"), ("horizon", "ascending")]
     )
-    text = "\n".join(f"{prediction_id}/{horizon}" for prediction_id, horizon in pairs)
-    return hashlib.sha256(text.encode()).hexdigest()
+    horizon = keys["horizon"].cast(pa.string())
+    digest = hashlib.sha256()
+    lines = pc.binary_join_element_wise(keys["prediction_id"], horizon, "/")
+    for number, chunk in enumerate(lines.chunks):
+        text = "\n".join(chunk.to_pylist())
+        digest.update((("\n" if number else "") + text).encode())
+    return digest.hexdigest()

@@ -12,28 +12,30 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flows.bodies.events import open_encoder
 from flows.checkpoints.chronos2 import build_chronos2, read_chronos2, view_of
 from flows.checkpoints.kronos import pick_device
 from flows.checkpoints.settings import load_model_settings
 from flows.checkpoints.store import CheckpointStore, card_cutoff
 from flows.runs import Run
-from lab.arrays import FloatArray
 from lab.bars.calendars import known_ts
 from lab.bars.panel import Panel
 from lab.bars.series import Series
 from lab.bars.timeframes import step, to_moment
 from lab.errors import TrainingError
 from lab.forecasters.chronos2_inputs import Chronos2View, log_levels
+from lab.forecasters.chronos2_windows import Stretch
 from lakehouse.clock import parse_moment
 from lakehouse.errors import InputError
 
 if TYPE_CHECKING:
     from chronos import Chronos2Pipeline
 
+    from lab.features.events import EncodedHistory, EventEncoder
+
 HELD_BACK: Final = 0.2
 HORIZON: Final = 120
 SCRATCH_STEPS: Final = 1500
-MIN_PAST: Final = 64
 
 
 class Split(NamedTuple):
@@ -41,16 +43,16 @@ class Split(NamedTuple):
 
     Attributes
     ----------
-    train : list of ndarray of shape (n_obs,), float64
+    train : list of Stretch
         Oldest four fifths of each series.
-    judge : list of ndarray of shape (n_obs,), float64
+    judge : list of Stretch
         The newest fifth, after a context of older bars that are only shown.
     newest : datetime
         When the newest bar of all was known.
     """
 
-    train: list[FloatArray]
-    judge: list[FloatArray]
+    train: list[Stretch]
+    judge: list[Stretch]
     newest: datetime
 
 
@@ -108,13 +110,14 @@ def train_chronos2(
     run.seeds["train"] = seed
     measures = train_from_scratch(
         pipeline,
-        [LevelSet(timeframe, split.train, 1.0)],
+        [LevelSet(timeframe, [one.levels[: one.stop] for one in split.train], 1.0)],
         view=view,
         settings=settings,
         rng=np.random.default_rng(seed),
     )
+    judged = [one.levels[one.first :] for one in split.judge]
     measures |= measured_bands(
-        pipeline, split.judge, view=view, horizons=(1, 5, 20, 60, HORIZON)
+        pipeline, judged, view=view, horizons=(1, 5, 20, 60, HORIZON)
     )
     card = {
         "created_at": run.now.isoformat(),
@@ -212,6 +215,8 @@ class _Tuner:
         device = pick_device(settings.device)
         self._base.model.to(device)
         self._view = view_of(self._base, self._source.card)
+        takes_events = bool(self._source.card.get("takes_events", True))
+        self._encoder = open_encoder(run, timeframe) if takes_events else None
         usual = LoraSettings(horizon=HORIZON)
         self._settings = LoraSettings(n_steps=steps or usual.n_steps, horizon=HORIZON)
         run.seeds["train"] = seed
@@ -222,7 +227,9 @@ class _Tuner:
         from lab.forecasters.chronos2_lora import adapter_files
 
         what = f"{name} {self._timeframe}"
-        split = split_series(series, context=self._view.context, what=what)
+        split = split_series(
+            series, context=self._view.context, what=what, encoder=self._encoder
+        )
         tuned = tune_chronos2(
             self._base,
             split.train,
@@ -249,12 +256,12 @@ class _Tuner:
         )
 
     def _judge(
-        self, tuned: "Chronos2Pipeline", levels: Sequence[FloatArray]
+        self, tuned: "Chronos2Pipeline", kept: Sequence[Stretch]
     ) -> dict[str, float]:
-        from lab.forecasters.chronos2_training import held_out_loss
+        from lab.forecasters.chronos2_windows import held_out_loss
 
-        base = held_out_loss(self._base, levels, view=self._view, horizon=HORIZON)
-        found = held_out_loss(tuned, levels, view=self._view, horizon=HORIZON)
+        base = held_out_loss(self._base, kept, view=self._view, horizon=HORIZON)
+        found = held_out_loss(tuned, kept, view=self._view, horizon=HORIZON)
         return {
             "loss": float(found.mean()),
             "loss_base": float(base.mean()),
@@ -282,7 +289,13 @@ class _Tuner:
         }
 
 
-def split_series(series: Sequence[Series], *, context: int, what: str) -> Split:
+def split_series(
+    series: Sequence[Series],
+    *,
+    context: int,
+    what: str,
+    encoder: "EventEncoder | None" = None,
+) -> Split:
     """Cut each series' log prices into what trains and what judges.
 
     Parameters
@@ -293,6 +306,8 @@ def split_series(series: Sequence[Series], *, context: int, what: str) -> Split:
         Older bars that a judged window is shown.
     what : str
         Whose they are, for messages.
+    encoder : EventEncoder, optional
+        Gives the series' events, for a model that takes them.
 
     Raises
     ------
@@ -308,9 +323,9 @@ def split_series(series: Sequence[Series], *, context: int, what: str) -> Split:
         first = int(one.n_obs * (1 - HELD_BACK))
         if first < context or one.n_obs - first < HORIZON:
             continue
-        levels = log_levels(one)
-        train.append(levels[:first])
-        judge.append(levels[first - context :])
+        levels, events = log_levels(one), _events(encoder, one)
+        train.append(Stretch(levels, 0, first, events))
+        judge.append(Stretch(levels, first - context, one.n_obs, events))
         known = known_ts(one.ts[-1:], timeframe=one.timeframe, calendar=one.calendar)
         newest.append(to_moment(known[0]))
     if not judge:
@@ -318,6 +333,17 @@ def split_series(series: Sequence[Series], *, context: int, what: str) -> Split:
         needed = max(int(np.ceil(context / (1 - HELD_BACK))), int(HORIZON / HELD_BACK))
         raise TrainingError(f"{what}: {longest} bars, {needed} are needed")
     return Split(train, judge, max(newest))
+
+
+def _events(encoder: "EventEncoder | None", series: Series) -> "EncodedHistory | None":
+    if encoder is None:
+        return None
+    return encoder.history(
+        series.ts,
+        timeframe=series.timeframe,
+        calendar=series.calendar,
+        symbol=series.symbol,
+    )
 
 
 def _by_class(

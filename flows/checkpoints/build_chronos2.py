@@ -152,7 +152,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--folder", type=Path, default=FOLDER)
     parser.add_argument("--steps", type=int, default=Chronos2Training().n_steps)
     parser.add_argument("--batch", type=int, default=Chronos2Training().batch_size)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)
     import torch
 

@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from lab.arrays import FloatArray
-from lab.errors import TrainingError
 from lab.forecasters.chronos2_inputs import Chronos2View
 from lab.forecasters.chronos2_lora import check_adapter, quiet_peft, require_peft
+from lab.forecasters.chronos2_windows import Stretch, training_windows
 
 if TYPE_CHECKING:
     from chronos import Chronos2Pipeline
-    from chronos.chronos2.dataset import PreparedInput
 
-MAX_WINDOWS: Final = 4096
+MAX_WINDOWS: Final = 2048
 """Windows that training draws from."""
 
 TARGETS: Final = (
@@ -36,7 +34,7 @@ class LoraSettings:
     Attributes
     ----------
     n_steps, batch_size : int
-        Optimiser steps and windows per step.
+        Optimiser steps and rows per step: series and their covariates.
     learning_rate : float
         Falls linearly to zero.
     rank, alpha : int
@@ -55,7 +53,7 @@ class LoraSettings:
 
 def tune_chronos2(
     base: "Chronos2Pipeline",
-    levels: Sequence[FloatArray],
+    stretches: Sequence[Stretch],
     *,
     view: Chronos2View,
     settings: LoraSettings,
@@ -67,8 +65,8 @@ def tune_chronos2(
     ----------
     base : Chronos2Pipeline
         What is adapted.
-    levels : sequence of ndarray of shape (n_obs,), float64
-        Log prices, one array a symbol; for the caller to end in time.
+    stretches : sequence of Stretch
+        One a symbol, with events or without; for the caller to end in time.
     view : Chronos2View
         History per window, and how it is shown.
     settings : LoraSettings
@@ -83,7 +81,13 @@ def tune_chronos2(
         trained.
     """
     require_peft()
-    windows = _windows(levels, view, settings, np.random.default_rng(seed))
+    windows = training_windows(
+        stretches,
+        view=view,
+        horizon=settings.horizon,
+        n_windows=min(MAX_WINDOWS, settings.n_steps * settings.batch_size),
+        rng=np.random.default_rng(seed),
+    )
     with tempfile.TemporaryDirectory() as folder, quiet_peft():
         tuned = base.fit(
             windows,
@@ -109,38 +113,3 @@ def tune_chronos2(
     check_adapter(base, tuned)
     tuned.model.eval()
     return tuned
-
-
-def _windows(
-    levels: Sequence[FloatArray],
-    view: Chronos2View,
-    settings: LoraSettings,
-    rng: np.random.Generator,
-) -> list["PreparedInput"]:
-    # Windows of exactly one history and one future: the trainer cuts each in one way.
-    import torch
-
-    needed = view.context + settings.horizon
-    usable = [one for one in levels if len(one) >= needed]
-    if not usable:
-        raise TrainingError(f"chronos2: no series of {needed} bars to train on")
-    starts = np.array([len(one) - needed + 1 for one in usable])
-    chosen = rng.choice(len(usable), MAX_WINDOWS, p=starts / starts.sum())
-    rows = np.empty((MAX_WINDOWS, needed))
-    for row, number in enumerate(chosen):
-        start = rng.integers(starts[number])
-        rows[row] = usable[number][start : start + needed]
-    rows -= rows[:, [view.context - 1]]
-    shown = view.shown(rows[:, : view.context])
-    whole = np.concatenate([shown, rows[:, view.context :]], axis=1)
-    values = torch.from_numpy(whole.astype(np.float32))
-    return [
-        {
-            "context": value[None],
-            "future_covariates": torch.full((1, settings.horizon), torch.nan),
-            "n_targets": 1,
-            "n_covariates": 0,
-            "n_future_covariates": 0,
-        }
-        for value in values
-    ]

@@ -24,12 +24,15 @@ from flows.worker.requested import (
     Job,
     Opener,
     Outcome,
+    Refusal,
     Request,
     encode_outcome,
     forecast_jobs,
+    open_model,
 )
 
 MAX_JOBS: Final = 23
+PRELOADED: Final = ("kronos", "kronos-lora", "chronos2", "chronos2-lora")
 POLL_S: Final = 2.0  # a stop waits for a poll at most so long
 _RENEW_S: Final = 3.0
 _FIRST_PAUSE_S: Final = 0.5
@@ -49,6 +52,7 @@ def serve_predictions(
     device_lock: threading.Lock,
     workplace: Workplace,
     opener: Opener = open_forecaster,
+    preload: Sequence[str] = PRELOADED,
 ) -> None:
     """Answer a gateway's forecasts until `stop` is set; the batch in hand is finished.
 
@@ -67,6 +71,9 @@ def serve_predictions(
         Whose models are opened.
     opener : callable
         From a model's name and the workplace to its forecaster.
+    preload : sequence of str
+        Models to load before the first poll, so that no client waits for it; what
+        cannot be loaded is said and passed over.
 
     Raises
     ------
@@ -80,6 +87,10 @@ def serve_predictions(
     def make(requests: Sequence[Request]) -> list[Outcome]:
         return forecast_jobs(requests, workplace, opener)
 
+    for model in preload:
+        if not stop.is_set():
+            with device_lock:
+                _load(model, workplace, opener)
     pause = 0.0
     try:
         while not stop.is_set():
@@ -93,6 +104,12 @@ def serve_predictions(
                 stop.wait(pause)
     finally:
         client.close()
+
+
+def _load(model: str, workplace: Workplace, opener: Opener) -> None:
+    found = open_model(model, workplace, opener)
+    if isinstance(found, Refusal):
+        log.info("model %s is not loaded: %s", model, found.detail)
 
 
 def _serve_once(

@@ -114,10 +114,9 @@ def forecast_jobs(
     Point in time: a request's decision time is when its newest bar was known; it holds
     no later bar.
     """
-    try:
-        model = opener(requests[0].model, workplace)
-    except (LabError, LakehouseError, ImportError, OSError, RuntimeError) as error:
-        return [(_refusal("no-model", error), False) for _ in requests]
+    model = open_model(requests[0].model, workplace, opener)
+    if isinstance(model, Refusal):
+        return [(model, False) for _ in requests]
     prepared = [_prepared(one, model) for one in requests]
     ready = [one for one in prepared if isinstance(one, ForecastRequest)]
     made = iter(_made(model, ready, requests[0]))
@@ -127,6 +126,14 @@ def forecast_jobs(
         else (next(made), one.events is not None)
         for one in prepared
     ]
+
+
+def open_model(name: str, workplace: Workplace, opener: Opener) -> Forecaster | Refusal:
+    """Open a model, or say why it is not here."""
+    try:
+        return opener(name, workplace)
+    except (LabError, LakehouseError, ImportError, OSError, RuntimeError) as error:
+        return _refusal("no-model", error)
 
 
 def encode_outcome(outcome: Outcome) -> bytes:
