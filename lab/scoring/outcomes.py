@@ -65,13 +65,46 @@ class Outcomes:
         )
 
 
+class Histories:
+    """Bars by symbol on their calendars' grid, worked out once and read many times.
+
+    Parameters
+    ----------
+    ohlcv : pyarrow.Table
+        Rows of `ohlcv`; `flags` may be absent.
+    timeframe : str
+        Others are left out.
+
+    Raises
+    ------
+    BarsError
+        If a column is missing.
+    """
+
+    def __init__(self, ohlcv: pa.Table, *, timeframe: str) -> None:
+        self.timeframe = timeframe
+        self._rows = rows_by_symbol(ohlcv, ("close",), timeframe=timeframe)
+        self._on_grid: dict[tuple[str, str], dict[str, AnyArray]] = {}
+
+    def of(self, symbol: str, calendar: str) -> dict[str, AnyArray] | None:
+        """Return `ts`, `close` and `is_split` of a symbol, oldest first, or None."""
+        if symbol not in self._rows:
+            return None
+        key = symbol, calendar
+        if key not in self._on_grid:
+            self._on_grid[key], _ = on_grid(
+                self._rows[symbol], timeframe=self.timeframe, calendar=calendar
+            )
+        return self._on_grid[key]
+
+
 def outcomes(
     symbols: AnyArray,
     *,
     as_of: TimeArray,
     last_ts: TimeArray,
     target_ts: TimeArray,
-    ohlcv: pa.Table,
+    ohlcv: pa.Table | Histories,
     instruments: pa.Table,
     timeframe: str,
     now: datetime,
@@ -84,8 +117,10 @@ def outcomes(
         Of each forecast.
     as_of, last_ts, target_ts : ndarray of shape (n_rows,), datetime64[us]
         Decision time, newest bar seen, target bar.
-    ohlcv, instruments : pyarrow.Table
-        Rows of these tables.
+    ohlcv : pyarrow.Table or Histories
+        Rows of `ohlcv`, or what was made of them.
+    instruments : pyarrow.Table
+        Rows of `instruments`.
     timeframe : str
         Of all rows.
     now : datetime
@@ -94,7 +129,7 @@ def outcomes(
     Raises
     ------
     ScoringError
-        If a symbol is not among the instruments.
+        If a symbol is not among the instruments, or the bars are of another length.
 
     Notes
     -----
@@ -111,10 +146,11 @@ def outcomes(
         is_early=np.zeros(n_rows, dtype=np.bool_),
         is_split=np.zeros(n_rows, dtype=np.bool_),
     )
-    names, codes = np.unique(symbols, return_inverse=True)
+    encoded = pa.array(symbols, pa.string()).dictionary_encode()
+    codes = encoded.indices.to_numpy()
     known_instruments = instruments_by_symbol(instruments)
-    bars = rows_by_symbol(ohlcv, ("close",), timeframe=timeframe, symbols=list(names))
-    for code, symbol in enumerate(names):
+    bars = _histories(ohlcv, timeframe)
+    for code, symbol in enumerate(encoded.dictionary.to_pylist()):
         if symbol not in known_instruments:
             raise ScoringError(f"symbol {symbol!r} was forecast but is no instrument")
         rows = np.flatnonzero(codes == code)
@@ -127,11 +163,19 @@ def outcomes(
         begin = trading_start(targets, **where)
         elapsed = (as_of[rows] - begin) / (known - begin)
         found.is_early[rows] = elapsed < NEARLY_FINISHED
-        if symbol in bars:
-            history, _ = on_grid(bars[symbol], **where)
+        history = bars.of(symbol, calendar)
+        if history is not None:
             settled = rows[known <= to_instant(now)]
             _settle(found, settled, history, last_ts[settled], target_ts[settled])
     return found
+
+
+def _histories(ohlcv: pa.Table | Histories, timeframe: str) -> Histories:
+    if not isinstance(ohlcv, Histories):
+        return Histories(ohlcv, timeframe=timeframe)
+    if ohlcv.timeframe != timeframe:
+        raise ScoringError(f"bars of {ohlcv.timeframe}, forecasts of {timeframe}")
+    return ohlcv
 
 
 def _settle(

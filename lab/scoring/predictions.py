@@ -25,7 +25,7 @@ from lab.scoring.coverage import (
     winkler_score,
 )
 from lab.scoring.crps import crps_from_quantiles, crps_from_samples
-from lab.scoring.outcomes import Outcomes, outcomes
+from lab.scoring.outcomes import Histories, Outcomes, outcomes
 from lab.scoring.point import direction
 from lab.scoring.quantile import pinball_loss
 from lab.scoring.unfold import Unfolded, checked_predictions, samples_at, times, unfold
@@ -59,7 +59,7 @@ class Settlement:
 
 def score_predictions(
     predictions: pa.Table,
-    ohlcv: pa.Table,
+    ohlcv: pa.Table | Histories,
     instruments: pa.Table,
     *,
     now: datetime,
@@ -86,7 +86,7 @@ def score_predictions(
 
 def settle_predictions(
     predictions: pa.Table,
-    ohlcv: pa.Table,
+    ohlcv: pa.Table | Histories,
     instruments: pa.Table,
     *,
     now: datetime,
@@ -100,7 +100,7 @@ def settle_predictions(
     predictions : pyarrow.Table
         Rows of `ml_predictions`, of any models and timeframes; `samples` may be absent.
         What was scored before is for the caller to leave out.
-    ohlcv : pyarrow.Table
+    ohlcv : pyarrow.Table or Histories
         Bars of these symbols: the targets and, before the oldest forecast, a year and
         512 bars for the scaled error and the bars a year. `flags` may be absent.
     instruments : pyarrow.Table

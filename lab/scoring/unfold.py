@@ -24,6 +24,9 @@ _NEEDED: Final = (
     "is_contaminated",
 )
 _PATHS: Final = ("samples", "quantiles")
+READ: Final = (*_NEEDED, "samples")
+"""Columns of `ml_predictions` that scoring reads; `samples` may be absent."""
+
 _CHUNK_ROWS: Final = 20_000
 
 
