@@ -82,7 +82,7 @@ class ConformalParameters:
     model_blocks: float = 200.0
     class_blocks: float = 100.0
     symbol_blocks: float = 60.0
-    event_blocks: float = 50.0
+    event_blocks: float = 20.0
     half_life_days: float = 120.0
     half_life_horizons: float = 20.0
     window_half_lives: float = 4.0
