@@ -88,9 +88,11 @@ def serve_predictions(
         return forecast_jobs(requests, workplace, opener)
 
     for model in preload:
-        if not stop.is_set():
-            with device_lock:
+        if _acquired(device_lock, stop):
+            try:
                 _load(model, workplace, opener)
+            finally:
+                device_lock.release()
     pause = 0.0
     try:
         while not stop.is_set():
@@ -127,14 +129,20 @@ def _serve_once(
 def _made(
     jobs: Sequence[Job], stop: threading.Event, lock: threading.Lock, make: Make
 ) -> list[bytes]:
-    while not lock.acquire(timeout=0.2):
-        if stop.is_set():
-            return [_RETURNED] * len(jobs)
+    if not _acquired(lock, stop):
+        return [_RETURNED] * len(jobs)
     try:
         found = make([job.request for job in jobs])
     finally:
         lock.release()
     return [encode_outcome(one) for one in found]
+
+
+def _acquired(lock: threading.Lock, stop: threading.Event) -> bool:
+    while not stop.is_set():
+        if lock.acquire(timeout=0.2):
+            return True
+    return False
 
 
 def _post(client: GatewayClient, job_id: str, outcome: bytes) -> None:

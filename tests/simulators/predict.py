@@ -117,6 +117,7 @@ class WorkerThread:
             "opener": lambda name, _: make_forecaster(name),
             "token": desk.tokens["worker"],
             "url": desk.url,
+            "preload": (),
             **options,
         }
         self.thread = threading.Thread(

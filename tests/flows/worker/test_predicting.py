@@ -1,5 +1,6 @@
 """The worker's side of `/predict`: a real gateway process, real worker threads."""
 
+import socket
 import subprocess
 import sys
 import threading
@@ -284,6 +285,24 @@ def test_a_busy_device_gives_jobs_back_when_asked_to_stop(desk):
     assert answer.status_code == 200
 
 
+def test_models_are_loaded_before_the_first_poll(desk):
+    opened, lock = [], threading.Lock()
+
+    def opener(name, _):
+        assert lock.locked()
+        opened.append(name)
+        if name == "gone":
+            raise CheckpointError("weights are gone")
+        return make_forecaster(name)
+
+    options = {"device_lock": lock, "preload": ("naive", "gone", "seasonal")}
+    with working(desk, opener=opener, **options):
+        attended(desk)
+        answer = desk.ask(body(150, seed=4000))
+    assert answer.status_code == 200
+    assert opened == ["naive", "gone", "seasonal", "naive"]
+
+
 def test_an_idle_worker_stops_within_a_poll(desk):
     worker = WorkerThread(desk)
     time.sleep(0.3)
@@ -326,6 +345,7 @@ def test_the_job_of_a_killed_worker_is_done_by_the_next(desk):
     assert desk.metric("predict_offered_again_total") >= 1
 
 
+@pytest.mark.full
 def test_a_worker_waits_for_a_gateway_that_is_away(tmp_path, caplog):
     desk = Desk(tmp_path)
     port = desk.gateway.port
@@ -342,6 +362,17 @@ def test_a_worker_waits_for_a_gateway_that_is_away(tmp_path, caplog):
     finally:
         worker.end()
         desk.gateway.stop()
+
+
+def test_a_worker_asks_again_while_there_is_no_gateway(desk, caplog):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        with working(desk, url=url) as worker:
+            until(lambda: "no predictions for now" in caplog.text)
+            time.sleep(1)
+            assert worker.thread.is_alive()
+    assert caplog.text.count("no predictions for now") == 1
 
 
 def test_a_wrong_token_is_said_once_and_tried_again(desk, caplog):
