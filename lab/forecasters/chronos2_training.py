@@ -14,13 +14,13 @@ import numpy as np
 from lab.arrays import AnyArray, FloatArray
 from lab.errors import TrainingError
 from lab.forecasters.chronos2_inputs import Chronos2View
+from lab.forecasters.chronos2_windows import spreads
 
 if TYPE_CHECKING:
     import torch
     from chronos import Chronos2Pipeline
 
 MIN_HISTORY: Final = 48
-_SPREAD_FLOOR: Final = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,8 @@ class Chronos2Training:
         Share of windows with a history shorter than the model's context.
     """
 
-    n_steps: int = 3000
-    batch_size: int = 128
+    n_steps: int = 4000
+    batch_size: int = 64
     learning_rate: float = 2e-3
     weight_decay: float = 0.01
     n_warmup: int = 100
@@ -140,10 +140,7 @@ class LevelSampler:
         ]
         past, future = windows[:, : self._context], windows[:, self._context :]
         self._shorten(past, rng)
-        returns = np.diff(past, axis=1)
-        scale = np.sqrt(np.nanmean(returns**2, axis=1))
-        steps = np.sqrt(np.arange(1, future.shape[1] + 1))
-        spread = np.maximum(scale, _SPREAD_FLOOR)[:, None] * steps
+        spread = spreads(past, future.shape[1])
         return (
             self._view.shown(past).astype(np.float32),
             future.astype(np.float32),
@@ -262,51 +259,6 @@ def _rate(step: int, settings: Chronos2Training) -> float:
     return float(0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * done)))
 
 
-def held_out_loss(
-    pipeline: "Chronos2Pipeline",
-    levels: Sequence[FloatArray],
-    *,
-    view: Chronos2View,
-    horizon: int,
-) -> FloatArray:
-    """Return the loss of each window of log prices that did not train the model.
-
-    Windows start every 24 bars; the loss is `window_loss`'s.
-
-    Parameters
-    ----------
-    pipeline : Chronos2Pipeline
-        The model.
-    levels : sequence of ndarray of shape (n_obs,), float64
-        Log prices.
-    view : Chronos2View
-        What the model is shown.
-    horizon : int, bars
-        Future judged.
-
-    Returns
-    -------
-    ndarray of shape (n_windows,), float64
-
-    Raises
-    ------
-    TrainingError
-        If no series is long enough: nothing would be judged.
-    """
-    context = view.context
-    rows = _windows(levels, context + horizon, every=24)
-    found = _predictions(pipeline, rows[:, :context], view, horizon)
-    future = rows[:, context:] - rows[:, [context - 1]]
-    moves = np.sqrt(np.mean(np.diff(rows[:, :context], axis=1) ** 2, axis=1))
-    spread = np.maximum(moves, _SPREAD_FLOOR)[:, None] * np.sqrt(
-        np.arange(1, horizon + 1)
-    )
-    error = ((future / spread)[:, None] - found / spread[:, None]).astype(np.float64)
-    quantiles = np.array(pipeline.quantiles)[:, None]
-    losses = np.maximum(quantiles * error, (quantiles - 1) * error)
-    return np.asarray(losses.mean(axis=(1, 2)))
-
-
 def measured_bands(
     pipeline: "Chronos2Pipeline",
     levels: Sequence[FloatArray],
@@ -347,7 +299,7 @@ def measured_bands(
     for step in horizons:
         actual = future[:, step - 1]
         p10, p50, p90 = np.sort(found[:, band, step - 1], axis=1).T
-        move = max(float(np.sqrt(np.mean(actual**2))), _SPREAD_FLOOR)
+        move = max(float(np.sqrt(np.mean(actual**2))), 1e-6)
         measures[f"coverage_{step}"] = float(np.mean((p10 <= actual) & (actual <= p90)))
         measures[f"median_{step}"] = float(np.mean(np.abs(p50)) / move)
     return measures

@@ -19,10 +19,15 @@ from flows.checkpoints.chronos2_tuning import LoraSettings, tune_chronos2
 from flows.checkpoints.corpus import arch_series
 from flows.checkpoints.settings import ModelSettings
 from flows.checkpoints.store import CheckpointStore
+from lab.bars.schedules import schedule
 from lab.bars.series import Series
 from lab.errors import CheckpointError, TrainingError
+from lab.features.events import EventEncoder
 from lab.forecasters.chronos2_inputs import Chronos2View, log_levels
 from lab.forecasters.chronos2_lora import adapter_files
+from lab.forecasters.chronos2_windows import Stretch, held_out_loss
+from tests.lab.features.toy_events import releases
+from tests.lab.forecasters.chronos2_models import random_pipeline
 
 SMALL = Path("flows/checkpoints/chronos2_small").resolve()
 AS_OF = datetime(2018, 6, 1, 22, tzinfo=UTC)
@@ -124,7 +129,7 @@ def adapter(series: list[Series]) -> dict[str, bytes]:
     before = {name: one.clone() for name, one in base.model.state_dict().items()}
     tuned = tune_chronos2(
         base,
-        [log_levels(one) for one in series],
+        [Stretch(log_levels(one), 0, one.n_obs) for one in series],
         view=context_view(),
         settings=LoraSettings(n_steps=3, batch_size=4, rank=2, learning_rate=1e-2),
         seed=1,
@@ -185,9 +190,35 @@ def test_a_folder_with_an_adapter_names_its_base(
     assert found.forecast(series, as_of=AS_OF, horizon=5)[0].is_contaminated
 
 
+def test_an_adapter_learns_from_events_where_the_base_takes_them() -> None:
+    base, view = random_pipeline(), Chronos2View(96, is_mirrored=True)
+    encoder = EventEncoder(releases(), {})
+    ts = schedule("24x7", "1d").opens
+    ts = ts[np.searchsorted(ts, np.datetime64("2019-01-01", "us")) :][:600]
+    history = encoder.history(ts, timeframe="1d", calendar="24x7")
+    levels = np.cumsum(np.random.default_rng(0).normal(0, 0.01, 600))
+    stretches = [Stretch(levels, 0, 600, history)]
+    tuned = tune_chronos2(
+        base,
+        stretches,
+        view=view,
+        settings=LoraSettings(n_steps=2, batch_size=32, rank=2, horizon=32),
+        seed=1,
+    )
+    losses = [
+        held_out_loss(one, stretches, view=view, horizon=32) for one in (base, tuned)
+    ]
+    assert losses[0].shape == losses[1].shape == (20,)
+    assert not np.array_equal(losses[0], losses[1])
+
+
 def test_too_few_bars_to_tune_on_are_refused() -> None:
     base = build_chronos2(read_chronos2("small"))
     with pytest.raises(TrainingError, match="no series of 312 bars"):
         tune_chronos2(
-            base, [np.zeros(100)], view=context_view(), settings=LoraSettings(), seed=0
+            base,
+            [Stretch(np.zeros(100), 0, 100)],
+            view=context_view(),
+            settings=LoraSettings(),
+            seed=0,
         )

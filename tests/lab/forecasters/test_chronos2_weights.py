@@ -1,8 +1,10 @@
 """Chronos-2 from bytes and to bytes; adapters."""
 
+import copy
 import json
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import torch
 from chronos import Chronos2Pipeline
 from safetensors.torch import load, save
 
-from lab.errors import CheckpointError
+from lab.errors import CheckpointError, TrainingError
 from lab.forecasters.chronos2_lora import adapter_files, apply_adapter, check_adapter
 from lab.forecasters.chronos2_weights import (
     new_pipeline,
@@ -140,9 +142,6 @@ def adapter(adapted):
 @pytest.fixture(scope="module")
 def adapted():
     """An adapter that was drawn, not trained."""
-    import copy
-    import warnings
-
     from peft import LoraConfig, get_peft_model
 
     model = copy.deepcopy(random_pipeline().model)
@@ -171,6 +170,19 @@ def test_an_adapter_is_merged_into_a_copy(adapted, adapter):
 
 def test_an_adapter_is_told_from_a_full_fine_tune(adapted):
     assert check_adapter(random_pipeline(), adapted) > 0
+    with pytest.raises(TrainingError, match="every weight was tuned"):
+        check_adapter(random_pipeline(), random_pipeline())
+
+
+def test_training_may_change_the_adapter_only(adapted):
+    wider = copy.deepcopy(adapted)
+    wider.model.get_parameter("base_model.model.shared.weight").requires_grad = True
+    with pytest.raises(TrainingError, match="trainable beside the adapter"):
+        check_adapter(random_pipeline(), wider)
+    moved = copy.deepcopy(adapted)
+    moved.model.get_parameter("base_model.model.shared.weight").data += 1e-6
+    with pytest.raises(TrainingError, match=r"LoRA changed the base's shared\.weight"):
+        check_adapter(random_pipeline(), moved)
 
 
 def test_an_adapter_of_another_base_is_refused(adapter):
