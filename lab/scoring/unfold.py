@@ -24,8 +24,8 @@ _NEEDED: Final = (
     "is_contaminated",
 )
 _PATHS: Final = ("samples", "quantiles")
-READ: Final = (*_NEEDED, "samples")
-"""Columns of `ml_predictions` that scoring reads; `samples` may be absent."""
+READ: Final = (*_NEEDED, *_PATHS)
+"""Columns of `ml_predictions` that scoring reads; the last two may be absent."""
 
 _CHUNK_ROWS: Final = 20_000
 

@@ -21,7 +21,7 @@ LATEST_PREDICTIONS = TableSpec(
     columns=tuple(
         column
         for column in forecasts.ML_PREDICTIONS.columns
-        if column.name not in {"samples", "event_context"}
+        if column.name not in {"samples", "quantiles", "event_context"}
     ),
     key=("symbol", "timeframe", "model_name"),
     sort_by=("symbol", "timeframe", "model_name"),
