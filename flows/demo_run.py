@@ -16,6 +16,9 @@ DATA_TABLES: Final = (
     "economic_calendar",
     "ml_predictions",
     "prediction_scores",
+    "conformal_bands",
+    "skill_verdicts",
+    "regimes",
 )
 
 
@@ -93,7 +96,7 @@ def _first_key(table: str) -> str:
 
 
 def run_story(plan: DemoPlan, tell: Callable[[str, str], None]) -> list[Outcome]:
-    """Ingest, forecast, score and publish, each as a flow run.
+    """Ingest, forecast, score, learn from scores and publish, each as a flow run.
 
     Parameters
     ----------
@@ -106,6 +109,7 @@ def run_story(plan: DemoPlan, tell: Callable[[str, str], None]) -> list[Outcome]
     from flows.ingest import ingest_calendar, ingest_ohlcv
     from flows.publish import publish
     from flows.score import score_signals
+    from flows.train import train_ensemble
 
     outcomes: list[Outcome] = []
 
@@ -133,6 +137,18 @@ def run_story(plan: DemoPlan, tell: Callable[[str, str], None]) -> list[Outcome]
             every=plan.every,
         ),
     )
+    done(
+        "models",
+        forecast(
+            model="kronos,chronos2",
+            timeframe=plan.timeframe,
+            earlier=plan.days,
+            every=plan.every,
+        ),
+    )
     done("score", score_signals(timeframe=plan.timeframe))
+    # The ensemble learns from scores, as of past moments, and is then scored itself.
+    done("ensemble", train_ensemble(timeframe=plan.timeframe, is_backfill=True))
+    done("judge", score_signals(timeframe=plan.timeframe))
     done("publish", publish())
     return outcomes

@@ -178,11 +178,18 @@ def open_kronos(settings: ModelSettings) -> "KronosForecaster":
         cutoff=card_cutoff(pair.predictor.card),
         card=pair.card,
         window=window,
-        context=max(window - HORIZON, window // 2),
+        context=_context(pair, window),
         mode=settings.kronos_mode,
         device=pick_device(settings.device),
         **sampling(pair.predictor.card),
     )
+
+
+def _context(pair: Pair, window: int) -> int:
+    # What the card states, if it leaves room for the horizon; what leaves room, else.
+    stated = pair.predictor.card.get("context")
+    room = max(window - HORIZON, window // 2)
+    return stated if isinstance(stated, int) and 0 < stated <= room else room
 
 
 def sampling(card: Mapping[str, Any]) -> dict[str, Any]:
