@@ -24,6 +24,18 @@ class HorizonSkill(Struct, frozen=True):
     has_skill: Annotated[bool | None, Meta(description="Null until judged.")]
 
 
+class Band(Struct, frozen=True, kw_only=True):
+    """The forecast's band, widened or narrowed by what had settled at its time."""
+
+    coverage: Annotated[float, Meta(description="Share of outcomes promised inside.")]
+    p10: Annotated[list[float], Meta(description="Lower end at each close.")]
+    p90: Annotated[list[float], Meta(description="Upper end at each close.")]
+    horizons: Annotated[list[int], Meta(description="Steps that were calibrated.")]
+    n_labels: Annotated[
+        list[int], Meta(description="Settled forecasts of this symbol at each of them.")
+    ]
+
+
 class Prediction(Struct, frozen=True, kw_only=True):
     """The newest verified forecast of one symbol, timeframe and model."""
 
@@ -39,6 +51,9 @@ class Prediction(Struct, frozen=True, kw_only=True):
     p10: Annotated[list[float], Meta(description="10 % quantile of each close.")]
     p50: Annotated[list[float], Meta(description="Median of each close.")]
     p90: Annotated[list[float], Meta(description="90 % quantile of each close.")]
+    band: Annotated[
+        Band | None, Meta(description="Conformal band; null until it is made.")
+    ]
     is_contaminated: bool
     stale: Annotated[
         bool,

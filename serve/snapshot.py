@@ -12,6 +12,7 @@ from lakehouse.schema.catalogue import table_spec
 from serve.provider import KINDS, Artefact, Bundle
 from serve.schemas import (
     ArtefactRef,
+    Band,
     Bar,
     ForecastKey,
     Instrument,
@@ -123,10 +124,11 @@ class ServedSnapshot:
         ref = self.ref("latest_predictions")
         assert ref is not None  # noqa: S101 - a key exists, so its artefact does
         row = self.forecasts[key]
-        added = {"stale", "has_skill", "skill", "artefact"}
+        added = {"band", "stale", "has_skill", "skill", "artefact"}
         names = set(Prediction.__struct_fields__) - added
         return Prediction(
             **{name: row[name] for name in names},
+            band=_band(row),
             stale=is_stale,
             has_skill=self.verdicts.has_skill(key),
             skill=self.verdicts.skill.get(key, []),
@@ -146,6 +148,12 @@ class ServedSnapshot:
         start = max(0, end - limit)
         rows = table.slice(start, end - start).to_pylist()
         return [Bar(**row) for row in rows], table.num_rows
+
+
+def _band(row: Mapping[str, Any]) -> Band | None:
+    if row["band_p10"] is None:
+        return None
+    return Band(**{name: row[f"band_{name}"] for name in Band.__struct_fields__})
 
 
 def versions_of(bundle: Bundle) -> tuple[tuple[str, int, str], ...]:
@@ -188,9 +196,11 @@ def _rows(artefact: Artefact | None, kind: str) -> pa.Table:
     if artefact is None:
         return schema.empty_table()
     table = artefact.table
-    missing = [name for name in schema.names if name not in table.column_names]
-    if missing:
+    absent = [one for one in schema if one.name not in table.column_names]
+    if missing := [one.name for one in absent if not one.nullable]:
         raise SnapshotError(f"artefact {kind}: lacks column {', '.join(missing)}")
+    for one in absent:  # published before the column was declared
+        table = table.append_column(one, pa.nulls(table.num_rows, one.type))
     try:
         rows = table.select(schema.names).cast(schema)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:

@@ -26,7 +26,13 @@ RECENT_BARS: Final = 500
 _SPAN_DAYS: Final = {"1h": 150, "1d": 1000}
 
 _QUERIES: Final = {
-    "latest_predictions": "SELECT * FROM ml_predictions_latest",
+    "latest_predictions": """
+        SELECT newest.*, bands.p10 AS band_p10, bands.p90 AS band_p90,
+               bands.coverage AS band_coverage, bands.horizons AS band_horizons,
+               bands.n_labels AS band_n_labels
+        FROM ml_predictions_latest AS newest
+        LEFT JOIN conformal_bands AS bands USING (prediction_id)
+    """,
     "signal_performance": "SELECT * FROM signal_performance",
     "evaluation_report": "SELECT * FROM skill_verdicts",
     "instruments": "SELECT * FROM instruments",

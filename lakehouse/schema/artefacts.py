@@ -4,7 +4,9 @@ They are replaced whole by the publish flow. `artefact_` keeps them apart from t
 tables of the same subject.
 """
 
-from lakehouse.schema import forecasts, market, verdicts
+from dataclasses import replace
+
+from lakehouse.schema import bands, forecasts, market, verdicts
 from lakehouse.schema._columns import (
     MODEL_NAME,
     SYMBOL,
@@ -15,13 +17,26 @@ from lakehouse.schema._columns import (
 )
 from lakehouse.schema._spec import INTEGER, ColumnSpec, TableSpec
 
+_BAND_COLUMNS = tuple(
+    replace(
+        bands.CONFORMAL_BANDS.column(name),
+        name=f"band_{name}",
+        is_nullable=True,
+    )
+    for name in ("p10", "p90", "coverage", "horizons", "n_labels")
+)
+
 LATEST_PREDICTIONS = TableSpec(
     name="artefact_latest_predictions",
-    description="Newest forecast per symbol, timeframe and model, without sample paths.",
-    columns=tuple(
-        column
-        for column in forecasts.ML_PREDICTIONS.columns
-        if column.name not in {"samples", "quantiles", "event_context"}
+    description="Newest forecast per symbol, timeframe and model, without sample paths,"
+    " with its conformal band.",
+    columns=(
+        *(
+            column
+            for column in forecasts.ML_PREDICTIONS.columns
+            if column.name not in {"samples", "quantiles", "event_context"}
+        ),
+        *_BAND_COLUMNS,
     ),
     key=("symbol", "timeframe", "model_name"),
     sort_by=("symbol", "timeframe", "model_name"),
