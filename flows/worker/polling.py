@@ -48,7 +48,9 @@ class Tally:
         return f"worker ended: {self.runs} runs, {self.completed} completed"
 
 
-async def serve_pool(plan: WorkerPlan, ended: asyncio.Event, say: Say) -> Tally:
+async def serve_pool(
+    plan: WorkerPlan, ended: asyncio.Event, say: Say, begin: Callable[[], None]
+) -> Tally:
     """Run what comes into the pool until `ended`, then let the run in hand end.
 
     Parameters
@@ -59,6 +61,8 @@ async def serve_pool(plan: WorkerPlan, ended: asyncio.Event, say: Say) -> Tally:
         Set by a signal.
     say : callable
         Takes one line about what happens.
+    begin : callable
+        Called once the pool is polled.
 
     Raises
     ------
@@ -87,6 +91,7 @@ async def serve_pool(plan: WorkerPlan, ended: asyncio.Event, say: Say) -> Tally:
     )
     async with worker:
         say(f"pool {GPU} of {plan.server} on {plan.device}, polling as {plan.name}")
+        begin()
         await _poll(worker, plan, ended, say)
         if worker.limiter.borrowed_tokens:
             say("draining: the run in hand ends first")

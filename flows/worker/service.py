@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 from flows.probe import api_url, find_server
@@ -98,19 +99,16 @@ def run_worker(
         If another worker holds the device or serves the pool.
     """
     plan = plan_worker(device=device, gateway=gateway, query_s=query_s)
+    warm = partial(load_models, plan.workplace, say) if is_preloaded else None
     folder = lock_folder(
         load_worker_settings().state, plan.device, root=plan.workplace.root
     )
     with fenced(folder, plan.device, server=plan.server):
         if plan.server is None:
             say(f"no Prefect server at {api_url()}: predictions only")
-        if is_preloaded:
-            threading.Thread(
-                target=load_models, args=(plan.workplace, say), daemon=True
-            ).start()
         stop = threading.Event()
         with _predictions(plan, stop, say):
-            return asyncio.run(_serve(plan, stop, say))
+            return asyncio.run(_serve(plan, stop, say, warm))
 
 
 def plan_worker(*, device: str, gateway: str | None, query_s: float) -> WorkerPlan:
@@ -151,7 +149,9 @@ def plan_worker(*, device: str, gateway: str | None, query_s: float) -> WorkerPl
     )
 
 
-async def _serve(plan: WorkerPlan, stop: threading.Event, say: Say) -> "Tally | None":
+async def _serve(
+    plan: WorkerPlan, stop: threading.Event, say: Say, warm: Callable[[], None] | None
+) -> "Tally | None":
     ended = asyncio.Event()
 
     def end(number: int) -> None:
@@ -163,15 +163,22 @@ async def _serve(plan: WorkerPlan, stop: threading.Event, say: Say) -> "Tally | 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end, number)
+
+    def begin() -> None:
+        # Not before the pool is polled: a takeover comes first.
+        if warm is not None:
+            threading.Thread(target=warm, name="warming", daemon=True).start()
+
     try:
         if plan.server is None:
+            begin()
             await ended.wait()
             return None
         use_server(plan.server)
         # Prefect is imported only once its server has answered.
         from flows.worker.polling import serve_pool
 
-        return await serve_pool(plan, ended, say)
+        return await serve_pool(plan, ended, say, begin)
     finally:
         stop.set()
 
