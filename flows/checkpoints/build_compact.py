@@ -22,8 +22,11 @@ import torch
 
 from flows.checkpoints.corpus import arch_series, invented_series, synthetic_series
 from flows.checkpoints.kronos import write_folder
+from lab.forecasters.kronos.bands import BandSettings, band_coverage, starts_every
 from lab.forecasters.kronos.bigram import bigram_cross_entropy
 from lab.forecasters.kronos.config import NetworkConfig, TokenizerConfig
+from lab.forecasters.kronos.engine import prepare
+from lab.forecasters.kronos.filtering import Filter
 from lab.forecasters.kronos.finetune import train_from_scratch
 from lab.forecasters.kronos.losses import evaluate, rebuilt_error, token_pairs
 from lab.forecasters.kronos.network import KronosNetwork
@@ -53,12 +56,15 @@ N_PATHS: Final = 24
 N_BARS: Final = 2000
 """Invented series of each habitat, and bars of each."""
 
+HORIZONS: Final = (1, 5, 20, 60)
+"""At which the bands are measured, after the cut-off."""
+
 ARCH_REPEATS: Final = 2
 """How often a real window is shown, for each time that another is."""
 
 PLAN: Final = WindowPlan(lookback=136, predict=120, min_lookback=48, stride=24)
 ARCH_PLAN: Final = replace(PLAN, stride=4)
-SAMPLING: Final = {"temperature": 1.0, "top_p": 1.0, "top_k": 0}
+SAMPLING: Final[dict[str, Any]] = {"temperature": 1.0, "top_p": 0.97, "top_k": 0}
 TOKENIZER: Final = TokenizerConfig(
     d_in=6,
     d_model=32,
@@ -119,9 +125,9 @@ class Recipe:
 
 
 RECIPE: Final = Recipe(
-    tokenizer=replace(tokenizer_config(400), batch_size=16, n_validation=64),
+    tokenizer=replace(tokenizer_config(250), batch_size=16, n_validation=64),
     network=TrainingConfig(
-        2400,
+        1500,
         batch_size=24,
         learning_rate=2e-3,
         validate_every=200,
@@ -129,7 +135,7 @@ RECIPE: Final = Recipe(
         dependency="both",
     ),
 )
-USUAL_MINUTES: Final = 12.0
+USUAL_MINUTES: Final = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +246,11 @@ def build(
         "parameters": sum(
             one.numel() for half in (tokenizer, network) for one in half.parameters()
         ),
-        "metrics": measures(tokenizer, network, corpus),
+        "threads": torch.get_num_threads(),
+        "metrics": {
+            **measures(tokenizer, network, corpus),
+            "coverage": coverage(tokenizer, network),
+        },
     }
     write_folder(folder, tokenizer, network, card=card)
     return card
@@ -277,6 +287,40 @@ def measures(
             "rebuilt_mse": round(rebuilt_error(tokenizer, judged), 6),
         }
     return found
+
+
+def coverage(
+    tokenizer: KronosTokenizer, network: KronosNetwork, *, every: int = 5
+) -> dict[str, float]:
+    """Return the raw 80 % band's coverage on real daily bars after the cut-off.
+
+    Parameters
+    ----------
+    tokenizer, network : KronosTokenizer, KronosNetwork
+        The pair.
+    every : int, default 5
+        Bars between forecasts.
+
+    Returns
+    -------
+    dict of str to float
+        Share of closes inside, by horizon; `n` forecasts.
+    """
+    starts = starts_every(
+        arch_series(end=datetime(2019, 1, 1, tzinfo=UTC)),
+        since=np.datetime64(CUTOFF.replace(tzinfo=None)),
+        every=every,
+        context=PLAN.lookback,
+        horizon=max(HORIZONS),
+    )
+    found = band_coverage(
+        prepare(tokenizer, network),
+        starts,
+        HORIZONS,
+        settings=BandSettings(PLAN.lookback, WINDOW),
+        by=Filter(**SAMPLING),
+    )
+    return {"n": len(starts)} | {str(h): round(one, 4) for h, one in found.items()}
 
 
 def _scaled(config: TrainingConfig, share: float) -> TrainingConfig:
