@@ -14,21 +14,48 @@ from torch import Tensor
 from torch.nn import functional
 
 from lab.forecasters.kronos.engine import Stack, finish, padded, project
-from lab.forecasters.kronos.layers import rotary_table, rotate
+from lab.forecasters.kronos.layers import rotary_table
 
-PATH_BLOCK: Final = 4
+PATH_BLOCK: Final = 8
 """Paths whose queries go against a history in one product, whatever their number."""
 
 
+BLOCK_ROWS: Final = 4096
+"""Tokens that go through all blocks together, to stay in fast memory."""
+
+
 class KeyValue(NamedTuple):
-    """Keys and values of a layer: tensors of shape (B, H, T, h)."""
+    """Keys and values of histories in a layer.
+
+    Attributes
+    ----------
+    k : Tensor of shape (B, H, h, T)
+        Keys, positions last: few queries against them are quicker that way.
+    v : Tensor of shape (B, H, T, h)
+        Values.
+    """
 
     k: Tensor
     v: Tensor
 
     def since(self, start: int) -> "KeyValue":
         """Return the positions from `start` on."""
-        return KeyValue(self.k[:, :, start:], self.v[:, :, start:])
+        return KeyValue(self.k[..., start:], self.v[:, :, start:])
+
+    def of(self, series: slice) -> "KeyValue":
+        """Return some of the series."""
+        return KeyValue(self.k[series], self.v[series])
+
+
+class Tail(NamedTuple):
+    """Keys and values of each path's own tokens: tensors of shape (B, S, H, n, h)."""
+
+    k: Tensor
+    v: Tensor
+
+    def until(self, stop: int) -> "Tail":
+        """Return the positions before `stop`."""
+        return Tail(self.k[:, :, :, :stop], self.v[:, :, :, :stop])
 
 
 class Prefix(NamedTuple):
@@ -44,6 +71,10 @@ class Prefix(NamedTuple):
 
     hidden: Tensor
     layers: list[KeyValue]
+
+    def of(self, series: slice) -> "Prefix":
+        """Return some of the series."""
+        return Prefix(self.hidden[series], [one.of(series) for one in self.layers])
 
 
 def multiply(left: Tensor, right: Tensor) -> Tensor:
@@ -79,31 +110,31 @@ def run_prefixes(
     list of Prefix
         One per input.
     """
-    sizes = [one.shape[0] * one.shape[1] for one in inputs]
-    x = _packed(inputs, tile)
-    caches: list[list[KeyValue]] = [[] for _ in inputs]
-    for number, layer in enumerate(stack.layers):
-        if number == 0 and projected is not None:
-            qkv = _packed(projected, tile)
-        else:
-            qkv = project(layer, x, tile)
+    found = [_room(stack, one) for one in inputs]
+    for jobs in _blocks(inputs):
+        mine = [found[job].of(series) for job, series in jobs]
+        x = _packed([inputs[job][series] for job, series in jobs], tile)
+        qkv = x.new_empty(len(x), 3 * x.shape[1])
+        if projected is not None:
+            _pack([projected[job][series] for job, series in jobs], qkv)
         mixed = torch.zeros_like(x)
+        for number, layer in enumerate(stack.layers):
+            if number or projected is None:
+                project(layer, x, qkv, tile)
+            start = 0
+            for one in mine:
+                stop = start + one.hidden.shape[0] * one.hidden.shape[1]
+                _attend_itself(
+                    stack, qkv[start:stop], one.layers[number], mixed[start:stop]
+                )
+                start = stop
+            finish(layer, x, mixed, tile)
         start = 0
-        for one, size, cache in zip(inputs, sizes, caches, strict=True):
-            rows = slice(start, start + size)
-            q, k, v = split_heads(stack, qkv[rows].view(*one.shape[:2], -1))
-            cos, sin = rotary_table(stack.frequencies, one.shape[1])
-            k = rotate(k, cos, sin)
-            out = functional.scaled_dot_product_attention(
-                rotate(q, cos, sin), k, v, is_causal=True
-            )
-            mixed[rows] = out.transpose(1, 2).reshape(size, -1)
-            cache.append(KeyValue(k, v.contiguous()))
-            start += size
-        finish(layer, x, mixed, tile)
-    parts = torch.split(x[: sum(sizes)], sizes)
-    hidden = [part.view(one.shape) for part, one in zip(parts, inputs, strict=True)]
-    return [Prefix(*pair) for pair in zip(hidden, caches, strict=True)]
+        for one in mine:
+            stop = start + one.hidden.shape[0] * one.hidden.shape[1]
+            one.hidden.copy_(x[start:stop].view(one.hidden.shape))
+            start = stop
+    return found
 
 
 def run_tails(
@@ -122,8 +153,8 @@ def run_tails(
         The blocks.
     x : Tensor of shape (B, S, n, d)
         Tails; not changed.
-    prefix : sequence of KeyValue of shape (B, H, T, h)
-        The histories, per block; T may be 0.
+    prefix : sequence of KeyValue
+        The histories, per block; they may be empty.
     tile : int
         Rows of a tile.
     projected : Tensor of shape (B, S, n, 3 d), optional
@@ -136,47 +167,49 @@ def run_tails(
     shape = x.shape
     n_rows = shape[0] * shape[1] * shape[2]
     rows = _packed([x], tile)
-    start = prefix[0].k.shape[2] if prefix else 0
+    room = rows.new_empty(len(rows), 3 * shape[3])
+    mixed = torch.zeros_like(rows)
+    into = mixed[:n_rows].view(shape)
+    start = prefix[0].k.shape[3] if prefix else 0
     table = rotary_table(stack.frequencies, start + shape[2])
     cos, sin = (part[start:] for part in table)
     for number, layer in enumerate(stack.layers):
         if number == 0 and projected is not None:
             qkv = projected
         else:
-            qkv = project(layer, rows, tile)[:n_rows].view(*shape[:3], -1)
-        mixed = torch.zeros_like(rows)
-        into = mixed[:n_rows].view(shape)
+            project(layer, rows, room, tile)
+            qkv = room[:n_rows].view(*shape[:3], -1)
         for path in range(shape[1]):
             q, k, v = split_heads(stack, qkv[:, path])
-            own = KeyValue(rotate(k, cos, sin), v)
-            into[:, path] = _after(prefix[number], rotate(q, cos, sin), own)
+            k, q = turned(k, cos, sin), turned(q, cos, sin)
+            into[:, path] = _after(prefix[number], q, k, v)
         finish(layer, rows, mixed, tile)
     return rows[:n_rows].view(shape)
 
 
-def attend_newest(q: Tensor, history: KeyValue, tail: KeyValue) -> Tensor:
+def attend_newest(q: Tensor, history: KeyValue, tail: Tail) -> Tensor:
     """Attend from each path's newest token to its series' history and its own tail.
 
     Parameters
     ----------
     q : Tensor of shape (B, S, H, h)
         Queries, rotated and divided by sqrt(h).
-    history : KeyValue of shape (B, H, T, h)
+    history : KeyValue
         Shared by a series' paths.
-    tail : KeyValue of shape (B, S, H, n, h)
-        Each path's own, its newest token included; n may be 0.
+    tail : Tail
+        Each path's own, its newest token included; may be empty.
 
     Returns
     -------
     Tensor of shape (B * S, H * h)
     """
     n_series, n_paths, n_heads, head = q.shape
-    n_old, n_new = history.k.shape[2], tail.k.shape[3]
+    n_old, n_new = history.k.shape[3], tail.k.shape[3]
     n_padded = padded(n_paths, PATH_BLOCK)
     by_head = q.new_zeros(n_series, n_heads, n_padded, head)
     by_head[:, :, :n_paths] = q.transpose(1, 2)
     scores = q.new_zeros(n_series, n_heads, n_padded, n_old + n_new)
-    flat_k = history.k.flatten(0, 1).transpose(1, 2)
+    flat_k = history.k.flatten(0, 1)
     blocks = range(0, n_padded, PATH_BLOCK)
     for start in blocks:
         block = by_head[:, :, start : start + PATH_BLOCK].flatten(0, 1)
@@ -214,19 +247,73 @@ def split_heads(stack: Stack, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return q, k, v
 
 
-def _after(history: KeyValue, q: Tensor, own: KeyValue) -> Tensor:
+def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Return `layers.rotate` of (..., T, h) in fewer passes, contiguous."""
+    half = x.shape[-1] // 2
+    low, high = x[..., :half], x[..., half:]
+    cos, sin = cos[..., :half].to(x.dtype), sin[..., :half].to(x.dtype)
+    out = x.new_empty(x.shape)
+    torch.mul(low, cos, out=out[..., :half]).addcmul_(high, sin, value=-1)
+    torch.mul(high, cos, out=out[..., half:]).addcmul_(low, sin)
+    return out
+
+
+def _attend_itself(stack: Stack, qkv: Tensor, cache: KeyValue, mixed: Tensor) -> None:
+    # Causal attention of histories; fills their cache and `mixed` (B * T, d).
+    n_series, _, _, length = cache.k.shape
+    q, k, v = split_heads(stack, qkv.view(n_series, length, -1))
+    cos, sin = rotary_table(stack.frequencies, length)
+    k = turned(k, cos, sin)
+    cache.k.copy_(k.transpose(2, 3))
+    cache.v.copy_(v)
+    out = functional.scaled_dot_product_attention(
+        turned(q, cos, sin), k, v, is_causal=True
+    )
+    mixed.view(n_series, length, stack.n_heads, -1).copy_(out.transpose(1, 2))
+
+
+def _room(stack: Stack, x: Tensor) -> Prefix:
+    # A prefix without values for histories (B, T, d).
+    n_series, length, _ = x.shape
+    shape = (n_series, stack.n_heads, stack.head, length)
+    layers = [
+        KeyValue(x.new_empty(shape), x.new_empty(shape).view(*shape[:2], length, -1))
+        for _ in stack.layers
+    ]
+    return Prefix(torch.empty_like(x), layers)
+
+
+def _blocks(inputs: Sequence[Tensor]) -> list[list[tuple[int, slice]]]:
+    # Series of every input, as many together as fit a block.
+    blocks: list[list[tuple[int, slice]]] = [[]]
+    n_rows = 0
+    for number, one in enumerate(inputs):
+        n_series, length = one.shape[:2]
+        n_each = max(1, BLOCK_ROWS // max(1, length))
+        for start in range(0, n_series, n_each):
+            part = slice(start, min(n_series, start + n_each))
+            n_more = (part.stop - start) * length
+            if blocks[-1] and n_rows + n_more > BLOCK_ROWS:
+                blocks.append([])
+                n_rows = 0
+            blocks[-1].append((number, part))
+            n_rows += n_more
+    return blocks
+
+
+def _after(history: KeyValue, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     # Attention of one path's tail (B, H, n, h): all of the history, causal in itself.
     n_series, n_heads, n_new, head = q.shape
-    n_old = history.k.shape[2]
+    n_old = history.k.shape[3]
     queries = (q * head**-0.5).reshape(-1, n_new, head)
-    recent = multiply(queries, own.k.flatten(0, 1).transpose(1, 2))
+    recent = multiply(queries, k.flatten(0, 1).transpose(1, 2))
     later = torch.ones(n_new, n_new, dtype=torch.bool, device=q.device).triu(1)
     recent = recent.masked_fill(later, float("-inf"))
-    values = own.v.reshape(-1, n_new, head)
+    values = v.reshape(-1, n_new, head)
     if n_old == 0:
         mixed = multiply(recent.softmax(dim=-1), values)
     else:
-        old = multiply(queries, history.k.flatten(0, 1).transpose(1, 2))
+        old = multiply(queries, history.k.flatten(0, 1))
         weights = torch.cat([old, recent], dim=-1).softmax(dim=-1)
         mixed = multiply(weights[..., :n_old].contiguous(), history.v.flatten(0, 1))
         mixed = mixed + multiply(weights[..., n_old:].contiguous(), values)
@@ -236,8 +323,15 @@ def _after(history: KeyValue, q: Tensor, own: KeyValue) -> Tensor:
 
 def _packed(parts: Sequence[Tensor], tile: int) -> Tensor:
     # Rows of all parts one after another, zeros up to whole tiles.
-    flat = [part.reshape(-1, part.shape[-1]) for part in parts]
-    n_rows = sum(len(one) for one in flat)
-    out = flat[0].new_zeros(padded(n_rows, tile), flat[0].shape[-1])
-    torch.cat(flat, out=out[:n_rows])
+    n_rows = sum(part.shape[:-1].numel() for part in parts)
+    out = parts[0].new_zeros(padded(n_rows, tile), parts[0].shape[-1])
+    _pack(parts, out)
     return out
+
+
+def _pack(parts: Sequence[Tensor], out: Tensor) -> None:
+    start = 0
+    for part in parts:
+        stop = start + part.shape[:-1].numel()
+        out[start:stop].view(part.shape).copy_(part)
+        start = stop

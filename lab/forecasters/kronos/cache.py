@@ -12,9 +12,11 @@ from torch import Tensor
 from lab.forecasters.kronos.attention import (
     KeyValue,
     Prefix,
+    Tail,
     attend_newest,
     run_prefixes,
     run_tails,
+    turned,
 )
 from lab.forecasters.kronos.config import DEPENDENCY_HEADS
 from lab.forecasters.kronos.engine import (
@@ -24,9 +26,9 @@ from lab.forecasters.kronos.engine import (
     project,
     with_rows,
 )
-from lab.forecasters.kronos.layers import rotary_table, rotate
+from lab.forecasters.kronos.layers import rotary_table
 
-TAIL_ROWS = 16_384
+TAIL_ROWS = 1_024
 """Rows of tails recomputed at once, to bound memory."""
 
 _AHEAD_ROWS = 2_048
@@ -76,9 +78,9 @@ class Group:
     future: Tensor
     _base_qkv: Tensor | None = None
     _prefix: list[KeyValue] = field(default_factory=list)
-    _tails: list[KeyValue] = field(default_factory=list)
+    _tails: list[Tail] = field(default_factory=list)
     _old: KeyValue | None = None
-    _new: KeyValue | None = None
+    _new: Tail | None = None
     _tail_x: Tensor | None = None
     _tail_qkv: Tensor | None = None
     _ahead: dict[int, tuple[list[KeyValue], KeyValue]] = field(default_factory=dict)
@@ -140,12 +142,12 @@ class Group:
         table = rotary_table(stack.frequencies, self.length + step)
         cos, sin = (part[-1] for part in table)
         tail = self._tails[number]
-        tail.k[:, :, :, step - 1] = rotate(k, cos, sin)
+        tail.k[:, :, :, step - 1] = turned(k, cos, sin)
         tail.v[:, :, :, step - 1] = v
         return attend_newest(
-            rotate(q, cos, sin) * stack.head**-0.5,
+            turned(q, cos, sin) * stack.head**-0.5,
             self._prefix[number].since(self.offset(step)),
-            KeyValue(tail.k[:, :, :, :step], tail.v[:, :, :, :step]),
+            tail.until(step),
         )
 
     def keep_newest(self, kv: Tensor, step: int) -> None:
@@ -172,7 +174,7 @@ class Group:
             self._run_tail(slice(start, start + n_each), prefix, step)
             for start in range(0, self.n_series, n_each)
         ]
-        self._new = KeyValue(
+        self._new = Tail(
             torch.cat([part[1].k for part in parts]),
             torch.cat([part[1].v for part in parts]),
         )
@@ -184,8 +186,8 @@ class Group:
             raise RuntimeError("the group has not started")
         shape = (self.n_series, self.plan.n_paths, DEPENDENCY_HEADS, -1)
         offset = 0 if self.is_recomputed(step) else self.offset(step)
-        new = KeyValue(self._new.k[:, :, :, :step], self._new.v[:, :, :, :step])
-        return attend_newest(q.view(shape), self._old.since(offset), new)
+        old, new = self._old.since(offset), self._new.until(step)
+        return attend_newest(q.view(shape), old, new)
 
     def _look_ahead(self, offset: int) -> None:
         if self._base_qkv is None:
@@ -204,10 +206,10 @@ class Group:
 
     def _run_tail(
         self, series: slice, prefix: list[KeyValue], step: int
-    ) -> tuple[Tensor, KeyValue]:
+    ) -> tuple[Tensor, Tail]:
         if self._tail_x is None or self._tail_qkv is None:
             raise RuntimeError("the group has not started")
-        mine = [KeyValue(one.k[series], one.v[series]) for one in prefix]
+        mine = [one.of(series) for one in prefix]
         out = run_tails(
             self.engine.stack,
             self._tail_x[series, :, :step],
@@ -228,24 +230,28 @@ class Group:
 
     def _history_kv(self, hidden: Tensor) -> KeyValue:
         both = _dependency_heads(self._dependency_kv(hidden)[:, None])
-        return KeyValue(both.k[:, 0], both.v[:, 0])
+        k = both.k[:, 0].transpose(2, 3).contiguous()
+        return KeyValue(k, both.v[:, 0])
 
     def _dependency_kv(self, hidden: Tensor) -> Tensor:
         flat = hidden.reshape(-1, hidden.shape[-1])
         kv = product(flat, self.engine.dependency_kv, self.plan.wide_rows)
         return kv.view(*hidden.shape[:-1], -1)
 
-    def _room(self, n_heads: int, head: int, n_steps: int) -> KeyValue:
+    def _room(self, n_heads: int, head: int, n_steps: int) -> Tail:
         shape = (self.n_series, self.plan.n_paths, n_heads, n_steps, head)
-        return KeyValue(self.base.new_zeros(shape), self.base.new_zeros(shape))
+        return Tail(self.base.new_zeros(shape), self.base.new_zeros(shape))
 
 
 def _projected(engine: NetworkEngine, flat: Tensor, tile: int) -> Tensor:
-    return project(engine.stack.layers[0], with_rows(flat, tile), tile)[: len(flat)]
+    rows = with_rows(flat, tile)
+    out = rows.new_empty(len(rows), 3 * engine.width)
+    project(engine.stack.layers[0], rows, out, tile)
+    return out[: len(flat)]
 
 
-def _dependency_heads(kv: Tensor) -> KeyValue:
+def _dependency_heads(kv: Tensor) -> Tail:
     # (B, S, n, 2 d) to keys and values of shape (B, S, 4, n, d / 4).
     parts = kv.view(*kv.shape[:-1], 2, DEPENDENCY_HEADS, -1)
     k, v = parts.permute(3, 0, 1, 4, 2, 5).contiguous()
-    return KeyValue(k, v)
+    return Tail(k, v)

@@ -47,6 +47,19 @@ class Matrix:
         """Return (rows, n_out) for `x` (rows, n_in)."""
         return functional.linear(x, self.weight, self.bias)
 
+    def into(self, x: Tensor, out: Tensor) -> None:
+        """Write the product into `out` (rows, n_out)."""
+        if self.bias is None:
+            torch.mm(x, self.weight.T, out=out)
+        else:
+            torch.addmm(self.bias, x, self.weight.T, out=out)
+
+    def onto(self, x: Tensor, out: Tensor) -> None:
+        """Add the product to `out` (rows, n_out)."""
+        if self.bias is not None:
+            out += self.bias
+        out.addmm_(x, self.weight.T)
+
 
 @dataclass(frozen=True, slots=True)
 class Layer:
@@ -237,7 +250,7 @@ def product(x: Tensor, matrix: Matrix, tile: int) -> Tensor:
     whole = x if tile == 0 or len(x) % tile == 0 else with_rows(x, tile)
     out = x.new_empty(len(whole), len(matrix.weight))
     for rows in tiles(len(whole), tile):
-        out[rows] = matrix(whole[rows])
+        matrix.into(whole[rows], out[rows])
     return out[: len(x)]
 
 
@@ -246,12 +259,10 @@ def normed(x: Tensor, weight: Tensor) -> Tensor:
     return functional.rms_norm(x, (x.shape[-1],), weight, EPSILON)
 
 
-def project(layer: Layer, x: Tensor, tile: int) -> Tensor:
-    """Return q, k and v (rows, 3 d) of whole tiles of hidden states (rows, d)."""
-    out = x.new_empty(len(x), len(layer.qkv.weight))
+def project(layer: Layer, x: Tensor, out: Tensor, tile: int) -> None:
+    """Write q, k and v (rows, 3 d) of whole tiles of hidden states (rows, d)."""
     for rows in tiles(len(x), tile):
-        out[rows] = layer.qkv(normed(x[rows], layer.norm1))
-    return out
+        layer.qkv.into(normed(x[rows], layer.norm1), out[rows])
 
 
 def finish(layer: Layer, x: Tensor, mixed: Tensor, tile: int) -> None:
@@ -268,9 +279,9 @@ def finish(layer: Layer, x: Tensor, mixed: Tensor, tile: int) -> None:
     """
     for rows in tiles(len(x), tile):
         part = x[rows]
-        part += layer.out(mixed[rows])
+        layer.out.onto(mixed[rows], part)
         gate, value = layer.gates(normed(part, layer.norm2)).chunk(2, dim=-1)
-        part += layer.down(functional.silu(gate) * value)
+        layer.down.onto(functional.silu(gate) * value, part)
 
 
 def _tokenizer_engine(module: KronosTokenizer, device: torch.device) -> TokenizerEngine:

@@ -180,7 +180,8 @@ def _advance(
     for group in groups:
         added = group.future[:, step - 1, None].expand(-1, group.plan.n_paths, -1)
         x[group.rows] += added.reshape(-1, engine.width)
-    qkv = project(engine.stack.layers[0], x, tile)
+    qkv = x.new_empty(len(x), 3 * engine.width)
+    project(engine.stack.layers[0], x, qkv, tile)
     for group in groups:
         group.remember(step, x[group.rows], qkv[group.rows])
     is_cached = [not group.is_recomputed(step) for group in groups]
@@ -202,10 +203,10 @@ def _run_newest(
 ) -> None:
     # In place: all blocks and the final norm for the newest token of every path.
     engine, tile = prepared.network, prepared.narrow_rows
+    mixed = torch.zeros_like(x)
     for number, layer in enumerate(engine.stack.layers):
         if number:
-            qkv = project(layer, x, tile)
-        mixed = torch.zeros_like(x)
+            project(layer, x, qkv, tile)
         for group in groups:
             mixed[group.rows] = group.attend(number, qkv[group.rows], step)
         finish(layer, x, mixed, tile)
@@ -263,7 +264,7 @@ def _decode(
     for start in range(0, len(z), n_each):
         mine = slice(start, start + n_each)
         tail = _embed_code(engine, s1[mine], s2[mine], tile)
-        cut = [type(one)(one.k[mine], one.v[mine]) for one in prefix]
+        cut = [one.of(mine) for one in prefix]
         hidden = run_tails(engine.decoder, tail, cut, tile)
         out = product(hidden.flatten(0, 2), engine.head, tile)
         parts.append(out.view(*hidden.shape[:3], -1))
