@@ -6,6 +6,7 @@ from flows.bodies.forecast import forecast_closes
 from flows.bodies.moments import NoBarsError
 from flows.checkpoints.models import FAMILIES, family_models
 from flows.runs import Run
+from lab.errors import LabError
 from lakehouse.clock import Clock
 
 
@@ -34,8 +35,14 @@ def run_batch(
         return (
             f"{model} {timeframe}: deadline {deadline:%Y-%m-%d %H:%M} passed; skipped"
         )
-    wanted = family_models(model, run.workplace) if model in FAMILIES else [model]
     try:
-        return forecast_closes(run, timeframe=timeframe, model=",".join(wanted))
+        told = forecast_closes(run, timeframe=timeframe, model=model)
     except NoBarsError as error:
         return f"{model} {timeframe}: nothing to forecast: {error}"
+    for twin in family_models(model, run.workplace)[1:] if model in FAMILIES else ():
+        try:
+            told += f"; {forecast_closes(run, timeframe=timeframe, model=twin)}"
+        except LabError as error:
+            # Adapters of another base, say: the base's own forecasts stand.
+            run.notes.append(f"{twin} {timeframe}: not forecast: {error}")
+    return told
