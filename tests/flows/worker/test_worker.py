@@ -78,11 +78,17 @@ def wait_until(is_so: Callable[[], bool], *, timeout_s: float = 60) -> None:
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """The server, and a root with the sample's daily bars."""
     folder = tmp_path_factory.mktemp("worker")
+    place = Place(folder, now=NOW)
+    alphalake = str(Path(sys.executable).parent / "alphalake")
+    ingest = subprocess.Popen(
+        [alphalake, "--quiet", "ingest", "ohlcv"],
+        cwd=folder,
+        env={**bare_environment(), **place.environment},
+        stdout=subprocess.DEVNULL,
+    )
     with prefect_server(folder) as api:
-        place = Place(folder, now=NOW, api_url=api)
-        assert place.verb("init").returncode == 0
-        bare = replace(place, api_url="http://127.0.0.1:9/api")
-        assert bare.verb("ingest", "ohlcv", timeout_s=60).returncode == 0
+        assert ingest.wait(timeout=120) == 0
+        ask(api, "work_pools/", name="gpu", type="alphalake-resident")
         flow = ask(api, "flows/", name="forecast-batch")
         deployment = ask(
             api,
@@ -94,7 +100,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
             concurrency_limit=1,
             concurrency_options={"collision_strategy": "ENQUEUE"},
         )
-        yield Lab(place, deployment["id"])
+        yield Lab(replace(place, api_url=api), deployment["id"])
 
 
 @pytest.fixture
@@ -173,6 +179,7 @@ def test_one_process_serves_the_pool_with_models_loaded_once(fresh: Lab):
         "ALPHALAKE_CHRONOS2": str(fresh.place.folder / "nowhere"),
     }
     with worker(fresh, **models) as serving:
+        rivals = Worker(fresh), Worker(fresh.at("other"), ALPHALAKE_WORKER_NAME="other")
         first = fresh.wait_for(fresh.start_run(model="kronos"))
         assert first["state_type"] == "COMPLETED", first["state"]["message"]
         made = fresh.forecasts()
@@ -194,13 +201,16 @@ def test_one_process_serves_the_pool_with_models_loaded_once(fresh: Lab):
         assert late["state_type"] == "COMPLETED"
         assert fresh.forecasts() == made
 
-        refused = Worker(fresh)
-        assert refused.process.wait(timeout=60) == 1
-        assert re.fullmatch(
-            rf"alphalake: [^\n]*cpu.lock: held by process {serving.process.pid};[^\n]*\n",
-            refused.said,
-        ), refused.said
+        # Neither a second worker here nor one of another place takes the pool.
+        assert [rival.process.wait(timeout=60) for rival in rivals] == [1, 1]
+        held = rf"[^\n]*cpu.lock: held by process {serving.process.pid};[^\n]*"
+        assert re.fullmatch(rf"alphalake: {held}\n", rivals[0].said), rivals[0].said
+        served = r"pool gpu is served by worker [^\n]*-cpu, last heard [^\n]*"
+        assert re.fullmatch(rf"alphalake: {served}\n", rivals[1].said), rivals[1].said
+        status = fresh.place.verb("status").stdout
+        assert re.search(r"^worker  .*-cpu \(heard [\d:]+ UTC\)$", status, re.M), status
         assert serving.drain() == 0
+    assert "none polls pool gpu" in fresh.place.verb("status").stdout
 
     runs = fresh.place.rows("SELECT flow, status, message FROM runs ORDER BY flow")
     assert [(run["flow"], run["status"]) for run in runs] == [
@@ -226,7 +236,7 @@ def test_one_process_serves_the_pool_with_models_loaded_once(fresh: Lab):
     assert next(row["least"] for row in figures if "rss" in row["name"]) > 5e7
 
 
-def test_a_killed_workers_run_goes_on_and_nothing_is_stored_twice(fresh: Lab):
+def test_a_killed_workers_run_goes_on_once_and_a_signalled_one_ends_it(fresh: Lab):
     overdue = fresh.start_run(deadline="2020-01-01T00:00:00Z")
     fresh.ask(
         f"flow_runs/{overdue}/set_state",
@@ -248,7 +258,18 @@ def test_a_killed_workers_run_goes_on_and_nothing_is_stored_twice(fresh: Lab):
         assert fresh.wait_for(run_id)["state_type"] == "COMPLETED"
         assert time.monotonic() - killed < 60
         assert f"{fresh.read_run(run_id)['name']}: its worker is gone" in heir.said
+
+        # A signalled worker ends the run in hand and takes no other.
+        in_hand = fresh.start_run()
+        fresh.wait_for(in_hand, "RUNNING")
+        waiting = fresh.start_run(model="seasonal")
         assert heir.drain() == 0
+    assert fresh.read_run(in_hand)["state_type"] == "COMPLETED"
+    assert fresh.read_run(waiting)["state_type"] == "SCHEDULED"
+    assert "draining" in heir.said
+    assert heir.said.splitlines()[-1] == "worker ended: 2 runs, 2 completed"
+    state = {"type": "CANCELLED", "name": "Cancelled"}
+    fresh.ask(f"flow_runs/{waiting}/set_state", force=True, state=state)
     assert fresh.read_run(overdue)["state_name"] == "DeadlinePassed"
     assert fresh.slots_taken() == 0
 
@@ -263,33 +284,6 @@ def test_a_killed_workers_run_goes_on_and_nothing_is_stored_twice(fresh: Lab):
     alone = replace(again, place=replace(again.place, api_url="http://127.0.0.1:9/api"))
     assert alone.place.verb("forecast", "--timeframe", "1d").returncode == 0
     assert fresh.forecasts() == alone.forecasts()
-
-
-def test_a_signalled_worker_ends_the_run_in_hand_and_takes_no_other(fresh: Lab):
-    with worker(fresh) as serving:
-        in_hand = fresh.start_run()
-        fresh.wait_for(in_hand, "RUNNING")
-        waiting = fresh.start_run(model="seasonal")
-        assert serving.drain() == 0
-    assert fresh.read_run(in_hand)["state_type"] == "COMPLETED"
-    assert fresh.read_run(waiting)["state_type"] == "SCHEDULED"
-    assert "draining" in serving.said
-    assert serving.said.splitlines()[-1] == "worker ended: 1 runs, 1 completed"
-    state = {"type": "CANCELLED", "name": "Cancelled"}
-    fresh.ask(f"flow_runs/{waiting}/set_state", force=True, state=state)
-
-
-def test_a_worker_of_another_place_does_not_take_the_pool(fresh: Lab):
-    with worker(fresh, ALPHALAKE_WORKER_NAME="elsewhere") as serving:
-        other = Worker(fresh.at("other"))
-        assert other.process.wait(timeout=60) == 1
-        assert re.fullmatch(
-            r"alphalake: pool gpu is served by worker elsewhere[^\n]*\n", other.said
-        )
-        said = fresh.place.verb("status").stdout
-        assert re.search(r"^worker  .*elsewhere \(heard [\d:]+ UTC\)", said, re.M), said
-        assert serving.drain() == 0
-    assert "none polls pool gpu" in fresh.place.verb("status").stdout
 
 
 def test_without_a_server_the_worker_says_so_in_one_line(tmp_path: Path):
