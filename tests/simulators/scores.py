@@ -71,7 +71,9 @@ def _scored(rng, names, start, last_close, coming, shape, bar) -> pa.Table:
     p10, p50, p90 = (last_close * np.exp(median + z * sigma) for z in (-Z80, 0, Z80))
     actual = last_close * np.exp(coming)
     bands = np.stack([p10, p50, p90], axis=1)
-    as_of = [BEGIN + int(day) * bar for day in start]
+    begin = np.datetime64(BEGIN.replace(tzinfo=None), "us")
+    as_of = begin + start * np.timedelta64(bar)
+    known = as_of + horizon * np.timedelta64(bar)
     hit = np.sign(p50 - last_close) == np.sign(coming)
     pinball = pinball_loss(bands, LEVELS, actual).mean(axis=1)
     columns = {
@@ -82,8 +84,8 @@ def _scored(rng, names, start, last_close, coming, shape, bar) -> pa.Table:
         "model_name": [model] * n_rows,
         "model_version": ["1"] * n_rows,
         "as_of": as_of,
-        "target_ts": [moment + horizon * bar for moment in as_of],
-        "known_ts": [moment + horizon * bar for moment in as_of],
+        "target_ts": known,
+        "known_ts": known,
         "last_close": last_close,
         "actual": actual,
         "p10": p10,
@@ -113,7 +115,7 @@ def _scored(rng, names, start, last_close, coming, shape, bar) -> pa.Table:
         [
             column
             if isinstance(column := columns[field.name], pa.Array)
-            else pa.array(column, field.type)
+            else pa.array(column).cast(field.type)
             for field in schema
         ],
         schema=schema,
