@@ -1,9 +1,9 @@
 """Kronos behind the forecasters' contract: series in, bands and sample paths out.
 
 A path is a sampled continuation of all six columns; its closes are kept. Bands are
-Weibull quantiles of the paths that were asked for, so at least nine are needed for a
-p10 and a p90. Path k of a series is the same whatever the number of paths, the other
-series of the call and other calls.
+Weibull quantiles of a fixed number of paths, 20 by default, whatever number is to be
+returned: path k of a series is the same whatever the number of paths, the other series
+of the call and other calls, and so is its band.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,6 +31,9 @@ from lab.forecasters.naive import known_context
 from lab.forecasters.paths import band, check_request
 
 NAME: Final = "kronos"
+N_PATHS: Final = 20
+"""Paths behind a band."""
+
 MIN_PATHS: Final = 9
 """With fewer, a 10 % quantile lies outside the paths."""
 
@@ -41,7 +44,7 @@ CLOSE: Final = 3
 FLOOR: Final = 1e-3
 """Least price of a path, as a share of the last close: decoded prices may be negative."""
 
-_PATHS_A_CHUNK: Final = 1840
+_PATHS_A_CHUNK: Final = 64 * N_PATHS
 
 
 class _Asked(NamedTuple):
@@ -79,9 +82,20 @@ class KronosForecaster:
         What happens once the window is full, see `generate`.
     device : str, default "cpu"
         cpu, cuda or mps; on cuda the predictor runs in bfloat16.
+    n_paths : int, default 20
+        Paths behind a band, 9 to 400.
+
+    Raises
+    ------
+    ForecastError
+        If a number is out of range.
 
     Notes
     -----
+    A close that is decoded at or below a thousandth of the last close is raised to it:
+    the decoder knows no bounds, prices are positive. A bar whose volume is unknown goes
+    in without volume. Bars whose high is below their low are refused.
+
     Point in time: a forecast reads bars with `known_ts <= as_of`, normalised by their
     own statistics, and events as known then.
     """
@@ -102,7 +116,15 @@ class KronosForecaster:
         top_p: float = 0.9,
         mode: Mode = "exact",
         device: str = "cpu",
+        n_paths: int = N_PATHS,
     ) -> None:
+        if not MIN_PATHS <= n_paths <= 400:
+            raise ForecastError(
+                f"paths {n_paths}: {NAME} reads p10 and p90 off them, which takes"
+                f" {MIN_PATHS} to 400"
+            )
+        if window < 2:
+            raise ForecastError(f"window {window}: at least 2 tokens are needed")
         if context < MIN_CONTEXT:
             raise ForecastError(
                 f"context {context}: at least {MIN_CONTEXT} bars are needed"
@@ -112,6 +134,7 @@ class KronosForecaster:
         self._adapter = adapter
         self._by = Filter(temperature, top_k, top_p)
         self._mode: Mode = mode
+        self._n_paths = n_paths
         self._window = window
         self._context = context
         self._version = version
@@ -190,7 +213,8 @@ class KronosForecaster:
         horizon : int, bars
             Targets per series; with bars missing before them at most the window.
         n_samples : int, default 20
-            Paths per series, 9 to 400; the bands are theirs.
+            Paths to return, the first ones, 9 to 400; the band is that of the first
+            `n_paths` in any case.
         seed : int, default 0
             Seed of the request.
 
@@ -212,7 +236,7 @@ class KronosForecaster:
             )
         asked = [self._prepare(one, horizon) for one in requests]
         found: dict[int, Forecast] = {}
-        for rows in _chunks(asked, n_samples):
+        for rows in _chunks(asked, max(n_samples, self._n_paths)):
             made = self._forecast([asked[row] for row in rows], n_samples, seed)
             found.update(zip(rows, made, strict=True))
         return [found[row] for row in range(len(asked))]
@@ -220,6 +244,10 @@ class KronosForecaster:
     def _prepare(self, request: ForecastRequest, horizon: int) -> _Asked:
         series = request.series
         known = known_context(series, request.as_of, self._context, MIN_CONTEXT)
+        if bool(np.any(known.high < known.low)):
+            raise ForecastError(
+                f"{series.symbol} {series.timeframe}: a bar's high is below its low"
+            )
         targets = forecast_targets(
             known.ts,
             as_of=request.as_of,
@@ -275,7 +303,7 @@ class KronosForecaster:
                     symbol=one.known.symbol,
                     timeframe=one.known.timeframe,
                     as_of=one.request.as_of,
-                    n_paths=n_samples,
+                    n_paths=max(n_samples, self._n_paths),
                     horizon=len(one.targets.path_ts),
                 )
                 for one in asked
@@ -290,13 +318,18 @@ class KronosForecaster:
             mode=self._mode,
         )
         values = paths.values.numpy()
-        return [self._finish(one, values[row], seed) for row, one in enumerate(asked)]
+        return [
+            self._finish(one, values[row], n_samples, seed)
+            for row, one in enumerate(asked)
+        ]
 
-    def _finish(self, one: _Asked, values: AnyArray, seed: int) -> Forecast:
+    def _finish(
+        self, one: _Asked, values: AnyArray, n_samples: int, seed: int
+    ) -> Forecast:
         last_close = float(one.known.close[-1])
         closes = restore(values, one.scale)[:, one.targets.n_missed :, CLOSE]
         paths: FloatArray = np.maximum(closes.astype(np.float64), FLOOR * last_close)
-        p10, p50, p90 = band(paths)
+        p10, p50, p90 = band(paths[: self._n_paths])
         as_of = one.request.as_of
         return Forecast(
             symbol=one.known.symbol,
@@ -311,7 +344,7 @@ class KronosForecaster:
             p10=p10,
             p50=p50,
             p90=p90,
-            samples=paths.astype(np.float32),
+            samples=paths[:n_samples].astype(np.float32),
             seed=seed,
             is_contaminated=self._cutoff is None or as_of < self._cutoff,
             event_context=one.request.event_context,
