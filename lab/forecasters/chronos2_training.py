@@ -44,7 +44,7 @@ class Chronos2Training:
         Share of windows with a history shorter than the model's context.
     """
 
-    n_steps: int = 4000
+    n_steps: int = 1200
     batch_size: int = 64
     learning_rate: float = 2e-3
     weight_decay: float = 0.01

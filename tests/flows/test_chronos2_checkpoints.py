@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from flows.checkpoints.build_chronos2 import main as build_chronos2_small
 from flows.checkpoints.chronos2 import (
     build_chronos2,
     open_chronos2,
@@ -63,6 +64,16 @@ def test_the_bands_hold_after_the_cutoff() -> None:
     for horizon in (1, 5, 20, 60):
         assert 0.65 <= metrics[f"coverage_{horizon}"] <= 0.92
         assert metrics[f"median_{horizon}"] < 0.25
+
+
+@pytest.mark.full
+def test_the_script_rebuilds_the_checkpoint(tmp_path: Path) -> None:
+    assert build_chronos2_small(["--folder", str(tmp_path)]) == 0
+    mine, theirs = (
+        json.loads((folder / "card.json").read_bytes()) for folder in (tmp_path, SMALL)
+    )
+    assert mine["data"] == theirs["data"]
+    assert mine["metrics"] == pytest.approx(theirs["metrics"], abs=0.05)
 
 
 def test_a_folder_without_a_card_is_contaminated_throughout(
