@@ -27,7 +27,6 @@ from lab.errors import CheckpointError
 
 if TYPE_CHECKING:
     from lab.forecasters.kronos.forecaster import KronosForecaster
-
     from lab.forecasters.kronos.network import KronosNetwork
     from lab.forecasters.kronos.tokenizer import KronosTokenizer
 
@@ -178,15 +177,15 @@ def open_kronos(settings: ModelSettings) -> "KronosForecaster":
         cutoff=card_cutoff(pair.predictor.card),
         card=pair.card,
         window=window,
-        context=_context(pair, window),
+        context=context_of(pair, window),
         mode=settings.kronos_mode,
         device=pick_device(settings.device),
         **sampling(pair.predictor.card),
     )
 
 
-def _context(pair: Pair, window: int) -> int:
-    # What the card states, if it leaves room for the horizon; what leaves room, else.
+def context_of(pair: Pair, window: int) -> int:
+    """Return the history that the card states, or what leaves room for the horizon."""
     stated = pair.predictor.card.get("context")
     room = max(window - HORIZON, window // 2)
     return stated if isinstance(stated, int) and 0 < stated <= room else room

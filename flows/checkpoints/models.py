@@ -115,7 +115,7 @@ def _open_kronos(
     settings: ModelSettings, adapters: Mapping[str, Saved]
 ) -> ModelForecaster:
     if adapters:
-        from flows.checkpoints.kronos import open_kronos_lora
+        from flows.checkpoints.kronos_lora import open_kronos_lora
 
         return open_kronos_lora(settings, adapters)
     from flows.checkpoints.kronos import open_kronos
