@@ -29,6 +29,8 @@ SCHEDULES = {
     "kronos-batch-1d": "45 5 * * *",
     "chronos2-batch-1h": "55 * * * *",
     "chronos2-batch-1d": "45 5 * * *",
+    "forecast-ensemble-1h": "59 * * * *",
+    "forecast-ensemble-1d": "55 5 * * *",
     "kronos-rolling-finetune": "0 6 1 * *",
     "train-ensemble": "0 9 * * 0",
     "score-signals-1h": "5 * * * *",
