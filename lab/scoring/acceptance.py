@@ -205,7 +205,7 @@ def _sharpe_gain(
     chosen = _non_overlapping(rows[ensemble], np.unique(moments))
     returns = returns[:, chosen]
     n_blocks = returns.shape[1]
-    if n_blocks < 3 or bool(np.any(returns.std(axis=1) == 0)):
+    if n_blocks < 3:
         return _figure("ensemble_sharpe", None, SHARPE_GAIN, n_rows=n_blocks)
     yearly = float(rows[ensemble].yearly.mean()) / horizon
     draws = rng.integers(0, n_blocks, (N_RESAMPLES, n_blocks))
@@ -217,8 +217,9 @@ def _sharpe_gain(
 
 
 def _gain(returns: FloatArray, yearly: float) -> FloatArray:
+    # Who never takes a side earns nothing and risks nothing: zero.
     deviation = returns.std(axis=2, ddof=1)
-    sharpe = ratio(returns.mean(axis=2), deviation) * np.sqrt(yearly)
+    sharpe = np.nan_to_num(ratio(returns.mean(axis=2), deviation)) * np.sqrt(yearly)
     return np.asarray(sharpe[0] - sharpe[1:].max(axis=0))
 
 
