@@ -261,6 +261,8 @@ def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def _attend_itself(stack: Stack, qkv: Tensor, cache: KeyValue, mixed: Tensor) -> None:
     # Causal attention of histories; fills their cache and `mixed` (B * T, d).
     n_series, _, _, length = cache.k.shape
+    if length == 0:
+        return
     q, k, v = split_heads(stack, qkv.view(n_series, length, -1))
     cos, sin = rotary_table(stack.frequencies, length)
     k = turned(k, cos, sin)
@@ -276,9 +278,9 @@ def _room(stack: Stack, x: Tensor) -> Prefix:
     # A prefix without values for histories (B, T, d).
     n_series, length, _ = x.shape
     shape = (n_series, stack.n_heads, stack.head, length)
+    turned_shape = (n_series, stack.n_heads, length, stack.head)
     layers = [
-        KeyValue(x.new_empty(shape), x.new_empty(shape).view(*shape[:2], length, -1))
-        for _ in stack.layers
+        KeyValue(x.new_empty(shape), x.new_empty(turned_shape)) for _ in stack.layers
     ]
     return Prefix(torch.empty_like(x), layers)
 

@@ -276,7 +276,7 @@ def _embed_code(engine: TokenizerEngine, s1: Tensor, s2: Tensor, tile: int) -> T
     bits = torch.cat([(s[..., None] >> places) & 1 for s in (s1, s2)], dim=-1)
     code = (2.0 * bits.float() - 1.0) * engine.n_bits**-0.5
     flat = product(code.flatten(0, -2), engine.post_quant_embed, tile)
-    return flat.view(*s1.shape, -1)
+    return flat.view(*s1.shape, len(engine.post_quant_embed.weight))
 
 
 def _groups(
