@@ -62,6 +62,9 @@ def open_forecaster(name: str, workplace: Workplace) -> Forecaster:
     key = (name, workplace.root, settings, versions)
     with _LOCK:
         if key not in _OPEN:
+            # Weights that newer ones replace are not kept in memory.
+            for old in [one for one in _OPEN if one[:2] == key[:2]]:
+                del _OPEN[old]
             _OPEN[key] = _open(family, settings, adapters)
         return _OPEN[key]
 
