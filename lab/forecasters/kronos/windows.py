@@ -195,24 +195,32 @@ class Windows:
         n_rows = self.plan.n_rows
         values = np.empty((len(chosen), n_rows, 6), dtype=np.float32)
         stamps = np.empty((len(chosen), n_rows, 5), dtype=np.float32)
-        events: list[AnyArray] = []
         for place, window in enumerate(chosen):
             rows = self.rows[self.source[window]]
             part = slice(self.start[window], self.start[window] + n_rows)
-            lookback = int(self.lookback[window])
             values[place] = scaled(
-                rows.values[part], lookback=lookback, clip=self.plan.clip
+                rows.values[part],
+                lookback=int(self.lookback[window]),
+                clip=self.plan.clip,
             )
             stamps[place] = rows.stamps[part]
-            if rows.events is not None:
-                last = np.array([rows.first + part.start + lookback - 1])
-                events.append(
-                    rows.events.windows(
-                        last, context=lookback, horizon=n_rows - lookback
-                    )[0]
-                )
-        whole = np.stack(events) if events and len(events) == len(chosen) else None
-        return Batch(values, stamps, whole)
+        return Batch(values, stamps, self._events(chosen) if self.has_events else None)
+
+    def _events(self, chosen: IntArray) -> AnyArray:
+        # Windows of one series with one look-back are encoded together.
+        kinds = np.stack([self.source[chosen], self.lookback[chosen]], axis=1)
+        found: dict[int, AnyArray] = {}
+        for source, lookback in np.unique(kinds, axis=0):
+            places = np.flatnonzero((kinds == (source, lookback)).all(axis=1))
+            rows = self.rows[source]
+            if rows.events is None:
+                raise TrainingError("windows: a series without events among others")
+            last = rows.first + self.start[chosen[places]] + lookback - 1
+            told = rows.events.windows(
+                last, context=int(lookback), horizon=self.plan.n_rows - int(lookback)
+            )
+            found.update(zip(places.tolist(), told, strict=True))
+        return np.stack([found[place] for place in range(len(chosen))])
 
 
 @dataclass(frozen=True, slots=True)
