@@ -186,9 +186,9 @@ def _reason(
         return f"not judged: the difference to {name} does not vary"
     if found["has_skill"][at]:
         return "beats " + " and ".join(name for name, _ in sides)
-    failed = [
-        name for name, one in sides if one.p_value[at] > FALSE_DISCOVERY_RATE
-    ] or ["chance, among as many cells"]
+    failed = [name for name, one in sides if one.p_value[at] > FALSE_DISCOVERY_RATE]
+    if not failed:
+        return "no more than chance allows among so many cells"
     return "does not beat " + " and ".join(failed)
 
 
