@@ -173,23 +173,25 @@ def _reason(
     if not is_baseline:
         sides.append((BASELINE, theirs))
     for name, one in sides:
-        if np.isfinite(one.p_value[at]):
-            continue
-        if one.n_obs[at] == 0:
-            return f"not judged: no forecast of {name} to compare with"
-        if one.n_blocks[at] < MIN_BLOCKS:
-            return (
-                f"not judged: {one.n_blocks[at]} of {MIN_BLOCKS} blocks against {name}"
-            )
-        if one.n_obs[at] < MIN_FORECASTS:
-            return f"not judged: {one.n_obs[at]} of {MIN_FORECASTS} forecasts against {name}"
-        return f"not judged: the difference to {name} does not vary"
+        if not np.isfinite(one.p_value[at]):
+            return "not judged: " + _lacking(name, one, at)
     if found["has_skill"][at]:
         return "beats " + " and ".join(name for name, _ in sides)
     failed = [name for name, one in sides if one.p_value[at] > FALSE_DISCOVERY_RATE]
     if not failed:
         return "no more than chance allows among so many cells"
     return "does not beat " + " and ".join(failed)
+
+
+def _lacking(name: str, one: Comparisons, at: int) -> str:
+    n_obs, n_blocks = int(one.n_obs[at]), int(one.n_blocks[at])
+    if n_obs == 0:
+        return f"no forecast of {name} to compare with"
+    if n_blocks < MIN_BLOCKS:
+        return f"{n_blocks} of {MIN_BLOCKS} blocks against {name}"
+    if n_obs < MIN_FORECASTS:
+        return f"{n_obs} of {MIN_FORECASTS} forecasts against {name}"
+    return f"the difference to {name} does not vary"
 
 
 def _to_table(columns: dict[str, AnyArray], constants: dict[str, Any]) -> pa.Table:
