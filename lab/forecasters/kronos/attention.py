@@ -16,9 +16,11 @@ from torch.nn import functional
 from lab.forecasters.kronos.engine import Stack, finish, padded, project
 from lab.forecasters.kronos.layers import rotary_table
 
-PATH_BLOCK: Final = 8
+PATH_BLOCK: Final = 4
 """Paths whose queries go against a history in one product, whatever their number."""
 
+
+_FAST_BYTES: Final = 1 << 20
 
 BLOCK_ROWS: Final = 4096
 """Tokens that go through all blocks together, to stay in fast memory."""
@@ -206,38 +208,40 @@ def attend_newest(q: Tensor, history: KeyValue, tail: Tail) -> Tensor:
     n_series, n_paths, n_heads, head = q.shape
     n_old, n_new = history.k.shape[3], tail.k.shape[3]
     n_padded = padded(n_paths, PATH_BLOCK)
+    scores = q.new_zeros(n_series, n_heads, n_padded, n_old + n_new)
     by_head = q.new_zeros(n_series, n_heads, n_padded, head)
     by_head[:, :, :n_paths] = q.transpose(1, 2)
-    scores = q.new_zeros(n_series, n_heads, n_padded, n_old + n_new)
-    flat_k = history.k.flatten(0, 1)
-    blocks = range(0, n_padded, PATH_BLOCK)
-    for start in blocks:
-        block = by_head[:, :, start : start + PATH_BLOCK].flatten(0, 1)
-        found = multiply(block, flat_k)
-        scores[:, :, start : start + PATH_BLOCK, :n_old] = found.view(
-            n_series, n_heads, PATH_BLOCK, n_old
-        )
+    _against(by_head, history.k, scores[..., :n_old])
     if n_new:
         own = multiply(
             q.reshape(-1, 1, head), tail.k.flatten(0, 2).transpose(1, 2)
         ).view(n_series, n_paths, n_heads, n_new)
         scores[:, :, :n_paths, n_old:] = own.transpose(1, 2)
     weights = scores.softmax(dim=-1)
-    flat_v = history.v.flatten(0, 1)
-    mixed = torch.cat(
-        [
-            multiply(
-                weights[:, :, start : start + PATH_BLOCK, :n_old].flatten(0, 1), flat_v
-            )
-            for start in blocks
-        ],
-        dim=1,
-    )
-    out = mixed.view(n_series, n_heads, n_padded, head)[:, :, :n_paths].transpose(1, 2)
+    mixed = torch.empty_like(by_head)
+    _against(weights[..., :n_old], history.v, mixed)
+    out = mixed[:, :, :n_paths].transpose(1, 2)
     if n_new:
         recent = weights[:, :, :n_paths, n_old:].transpose(1, 2).reshape(-1, 1, n_new)
         out = out + multiply(recent, tail.v.flatten(0, 2)).view(out.shape)
     return out.reshape(n_series * n_paths, n_heads * head)
+
+
+def _against(left: Tensor, right: Tensor, out: Tensor) -> None:
+    # Products (B, H, S, m) of paths' rows (B, H, S, n) and histories (B, H, n, m), a
+    # block of paths at a time. Where there are several blocks, few enough series at a
+    # time that their histories are still in fast memory for the next block.
+    n_series, n_heads, n_paths, _ = left.shape
+    n_each = n_series
+    if n_paths > PATH_BLOCK:
+        n_each = max(1, _FAST_BYTES // max(1, right[0].nbytes))
+    for first in range(0, n_series, n_each):
+        series = slice(first, first + n_each)
+        flat = right[series].flatten(0, 1)
+        for start in range(0, n_paths, PATH_BLOCK):
+            paths = slice(start, start + PATH_BLOCK)
+            found = multiply(left[series, :, paths].flatten(0, 1), flat)
+            out[series, :, paths] = found.view(-1, n_heads, PATH_BLOCK, out.shape[-1])
 
 
 def split_heads(stack: Stack, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -317,8 +321,8 @@ def _after(history: KeyValue, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     else:
         old = multiply(queries, history.k.flatten(0, 1))
         weights = torch.cat([old, recent], dim=-1).softmax(dim=-1)
-        mixed = multiply(weights[..., :n_old].contiguous(), history.v.flatten(0, 1))
-        mixed = mixed + multiply(weights[..., n_old:].contiguous(), values)
+        mixed = multiply(weights[..., :n_old], history.v.flatten(0, 1))
+        mixed = mixed + multiply(weights[..., n_old:], values)
     mixed = mixed.view(n_series, n_heads, n_new, head)
     return mixed.transpose(1, 2).flatten(2)
 

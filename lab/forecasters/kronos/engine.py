@@ -32,7 +32,7 @@ from lab.forecasters.kronos.weights import check_pair
 WIDE_ROWS: Final = 128
 """Rows of a tile where many tokens go through at once."""
 
-NARROW_ROWS: Final = 32
+NARROW_ROWS: Final = 24
 """Rows of a tile where each path has one new token."""
 
 

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -73,14 +74,32 @@ def chances(logits: Tensor, by: Filter) -> Tensor:
         smallest = scaled.topk(n_kept, dim=-1).values[:, -1:]
         scaled = scaled.masked_fill(scaled < smallest, -math.inf)
     elif by.top_p < 1:
-        ordered, places = scaled.sort(dim=-1, descending=True)
-        before = ordered.softmax(dim=-1).cumsum(dim=-1)
-        is_dropped = torch.zeros_like(before, dtype=torch.bool)
-        is_dropped[:, 1:] = before[:, :-1] > by.top_p
-        scaled = scaled.masked_fill(
-            torch.zeros_like(is_dropped).scatter(-1, places, is_dropped), -math.inf
-        )
+        scaled = scaled.masked_fill(_is_beyond(scaled, by.top_p), -math.inf)
     return scaled.softmax(dim=-1)
+
+
+def _is_beyond(scaled: Tensor, top_p: float) -> Tensor:
+    # Which entries (rows, V) are dropped. On the CPU values are sorted without their
+    # places, several times quicker; where the smallest value that is kept has equals
+    # beyond the border, the places decide.
+    if scaled.device.type == "cpu":
+        ordered = torch.from_numpy(-np.sort(-scaled.numpy(), axis=-1))
+        n_kept = 1 + (_summed(ordered) <= top_p).sum(dim=-1, keepdim=True)
+        smallest = ordered.gather(-1, n_kept - 1)
+        is_beyond = scaled < smallest
+        if bool(
+            (is_beyond.sum(dim=-1, keepdim=True) + n_kept == scaled.shape[-1]).all()
+        ):
+            return is_beyond
+    ordered, places = scaled.sort(dim=-1, descending=True)
+    is_dropped = torch.zeros_like(scaled, dtype=torch.bool)
+    is_dropped[:, 1:] = _summed(ordered) > top_p
+    return torch.zeros_like(is_dropped).scatter(-1, places, is_dropped)
+
+
+def _summed(ordered: Tensor) -> Tensor:
+    # Cumulative chances of all entries before each one but the first.
+    return ordered.softmax(dim=-1).cumsum(dim=-1)[:, :-1]
 
 
 def _is_number(value: object) -> bool:
