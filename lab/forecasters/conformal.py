@@ -11,9 +11,9 @@ Rules:
 - Before any label the factor is 1: the raw band. From then on labels of the model and
   horizon over all symbols, of the asset class and of the symbol itself take over step
   by step (a Dirichlet process at each stage), so there is no warm-up that would have to
-  be left out. At the root stands the raw band's promise, stretched by what the next
-  shorter horizon has learnt: a model that is too sure of a day is taken to be so of a
-  week until its weeks have settled. Evidence is counted in blocks: forecasts whose
+  be left out. At the root stands the raw band's promise, stretched by most of what
+  the next shorter horizon has learnt: a model that is too sure of a day is taken to be
+  so of a week until its weeks have settled. Evidence is counted in blocks: forecasts whose
   horizons overlap are one piece of evidence.
 - Forecasts over a scheduled high-impact release have scores of their own scale; the
   ratio is shrunk to 1 while there are few of either kind.
@@ -36,6 +36,8 @@ References
    distribution shifts, JMLR 25.
 .. [3] Vovk, Lindsay, Nouretdinov and Gammerman (2003), Mondrian confidence machine.
 .. [4] Teh, Jordan, Beal and Blei (2006), Hierarchical Dirichlet processes, JASA 101.
+.. [5] Barber, Candès, Ramdas and Tibshirani (2023), Conformal prediction beyond
+   exchangeability, Annals of Statistics 51, 816-845: labels weighted by their age.
 """
 
 from collections.abc import Mapping
@@ -66,6 +68,8 @@ class ConformalParameters:
         the class.
     event_blocks : float
         The same for the scale of event days.
+    carried : float
+        Power of the shorter horizon's factor that a longer one starts from.
     half_life_days, half_life_horizons : float
         A label's weight halves in the longer of these, in days and in horizons.
     window_half_lives : float
@@ -79,16 +83,17 @@ class ConformalParameters:
         Bounds of the level.
     """
 
-    model_blocks: float = 200.0
-    class_blocks: float = 100.0
-    symbol_blocks: float = 60.0
+    model_blocks: float = 30.0
+    class_blocks: float = 200.0
+    symbol_blocks: float = 40.0
     event_blocks: float = 20.0
-    half_life_days: float = 120.0
+    carried: float = 0.75
+    half_life_days: float = 45.0
     half_life_horizons: float = 20.0
     window_half_lives: float = 4.0
     symbol_gain: float = 0.01
     symbol_memory: float = 0.97
-    panel_gain: float = 0.03
+    panel_gain: float = 0.05
     panel_memory: float = 0.95
     lowest_level: float = 0.5
     highest_level: float = 0.97
@@ -253,7 +258,7 @@ def calibrate(
             moment,
             span=span,
             parameters=parameters,
-            start=(shorter or {}).get(moment, 1.0),
+            start=(shorter or {}).get(moment, 1.0) ** parameters.carried,
         )
         centre[moment] = evidence.centre
         for row in asked:
@@ -327,7 +332,8 @@ class _Evidence:
         weight = self._weight[self._order[places]]
         blocks, strength = self._evidence[own].sum(), self._parameters.symbol_blocks
         total = weight.sum()
-        shares = np.concatenate([[0.0], np.cumsum(weight) / total if total > 0 else []])
+        # The score to come is one more, of full weight and beyond all others [5]_.
+        shares = np.concatenate([[0.0], np.cumsum(weight) / (total + 1.0)])
 
         def is_enough(place: int) -> bool:
             share = shares[np.searchsorted(places, place, side="right")]
