@@ -37,3 +37,12 @@ def point_environment(*, root: str | None = None, now: str | None = None) -> Non
         parse_moment(now, what="--now")
         os.environ["ALPHALAKE_NOW"] = now
     load_settings.cache_clear()
+
+
+def let_threads_sleep() -> None:
+    """Let OpenMP's idle threads sleep instead of spinning, before torch is loaded.
+
+    On a machine that other processes use too, spinning made a Kronos batch ten times
+    slower; sleeping costs an idle machine nothing that could be measured.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.environment import refuse_file
+from flows.environment import let_threads_sleep, refuse_file
 from lakehouse.clock import Clock, resolve_clock
 from lakehouse.settings import load_settings
 from lakehouse.store import Lake
@@ -65,6 +65,7 @@ def open_workplace() -> Workplace:
     InputError
         If the clock's time or the root cannot be read.
     """
+    let_threads_sleep()
     settings = load_settings()
     refuse_file(settings.root)
     clock = resolve_clock(settings.root)

@@ -1,11 +1,15 @@
 """Fixtures shared by all packages."""
 
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
+
+# Before anything loads torch: two test processes share two cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
