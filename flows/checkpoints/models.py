@@ -7,7 +7,7 @@ tables start without it.
 import threading
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 from flows.checkpoints.settings import ModelSettings, load_model_settings
 from flows.checkpoints.store import CheckpointStore, Saved
@@ -136,6 +136,6 @@ def _open_chronos2(
     return open_chronos2(settings)
 
 
-_OPENERS: Final[Mapping[str, Callable[..., Any]]] = MappingProxyType(
+_OPENERS: Final[Mapping[str, Callable[..., ModelForecaster]]] = MappingProxyType(
     {"kronos": _open_kronos, "chronos2": _open_chronos2}
 )
