@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import pyarrow.compute as pc
 
+from flows.bodies.acceptance import record_acceptance
 from flows.runs import Run
 from lab.bars.timeframes import HORIZONS
 from lakehouse.errors import InputError
@@ -53,7 +54,8 @@ def train_ensemble(
     def one(run: Run, *, timeframe: str) -> str:
         if is_backfill:
             return bodies.backfill_ensemble(run, timeframe=timeframe, seed=seed)
-        return bodies.train_ensemble(run, timeframe=timeframe, as_of=as_of, seed=seed)
+        told = bodies.train_ensemble(run, timeframe=timeframe, as_of=as_of, seed=seed)
+        return _with_acceptance(run, told, timeframe=timeframe)
 
     return _each(run, one, timeframe, table="prediction_scores")
 
@@ -69,7 +71,11 @@ def finetune_kronos(run: Run, *, timeframe: str | None = None, **options: Any) -
     """Train one LoRA per asset class for Kronos."""
     from flows.bodies import train_kronos as bodies
 
-    return _each(run, bodies.finetune_kronos, timeframe, **options)
+    def one(run: Run, *, timeframe: str, **options: Any) -> str:
+        told = bodies.finetune_kronos(run, timeframe=timeframe, **options)
+        return _with_acceptance(run, told, timeframe=timeframe)
+
+    return _each(run, one, timeframe, **options)
 
 
 def train_chronos2(run: Run, *, timeframe: str | None = None, **options: Any) -> str:
@@ -83,7 +89,11 @@ def finetune_chronos2(run: Run, *, timeframe: str | None = None, **options: Any)
     """Train one LoRA per asset class for Chronos-2."""
     from flows.bodies import train_chronos2 as bodies
 
-    return _each(run, bodies.finetune_chronos2, timeframe, **options)
+    def one(run: Run, *, timeframe: str, **options: Any) -> str:
+        told = bodies.finetune_chronos2(run, timeframe=timeframe, **options)
+        return _with_acceptance(run, told, timeframe=timeframe)
+
+    return _each(run, one, timeframe, **options)
 
 
 BODIES: Final[Mapping[str, Callable[..., str]]] = MappingProxyType(
@@ -96,6 +106,12 @@ BODIES: Final[Mapping[str, Callable[..., str]]] = MappingProxyType(
     }
 )
 """By the name of their flow."""
+
+
+def _with_acceptance(run: Run, told: str, *, timeframe: str) -> str:
+    # What the adapters in use have reached so far is recorded, whatever it is.
+    run.notes.append(record_acceptance(run, timeframe=timeframe))
+    return told
 
 
 def _each(
