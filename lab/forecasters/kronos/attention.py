@@ -32,7 +32,7 @@ class KeyValue(NamedTuple):
     Attributes
     ----------
     k : Tensor of shape (B, H, h, T)
-        Keys, positions last: few queries against them are quicker that way.
+        Keys.
     v : Tensor of shape (B, H, T, h)
         Values.
     """
@@ -43,6 +43,10 @@ class KeyValue(NamedTuple):
     def since(self, start: int) -> "KeyValue":
         """Return the positions from `start` on."""
         return KeyValue(self.k[..., start:], self.v[:, :, start:])
+
+    def for_few(self) -> "KeyValue":
+        """Return the same with positions next to each other, quicker for few queries."""
+        return KeyValue(self.k.contiguous(), self.v)
 
     def of(self, series: slice) -> "KeyValue":
         """Return some of the series."""
@@ -93,6 +97,7 @@ def run_prefixes(
     tile: int,
     *,
     projected: Sequence[Tensor] | None = None,
+    has_hidden: bool = True,
 ) -> list[Prefix]:
     """Run causal blocks over histories of several lengths at once.
 
@@ -106,6 +111,8 @@ def run_prefixes(
         Rows of a tile.
     projected : sequence of Tensor of shape (B_j, T_j, 3 d), optional
         The first block's q, k and v before rotation, where they are known already.
+    has_hidden : bool, default True
+        Whether the last block's states are wanted, not only its keys and values.
 
     Returns
     -------
@@ -123,14 +130,15 @@ def run_prefixes(
         for number, layer in enumerate(stack.layers):
             if number or projected is None:
                 project(layer, x, qkv, tile)
+            is_wanted = has_hidden or number + 1 < len(stack.layers)
             start = 0
             for one in mine:
                 stop = start + one.hidden.shape[0] * one.hidden.shape[1]
-                _attend_itself(
-                    stack, qkv[start:stop], one.layers[number], mixed[start:stop]
-                )
+                into = mixed[start:stop] if is_wanted else None
+                _attend_itself(stack, qkv[start:stop], one.layers[number], into)
                 start = stop
-            finish(layer, x, mixed, tile)
+            if is_wanted:
+                finish(layer, x, mixed, tile)
         start = 0
         for one in mine:
             stop = start + one.hidden.shape[0] * one.hidden.shape[1]
@@ -251,40 +259,41 @@ def split_heads(stack: Stack, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return q, k, v
 
 
-def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def turned(x: Tensor, cos: Tensor, sin: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return `layers.rotate` of (..., T, h) in fewer passes, contiguous."""
     half = x.shape[-1] // 2
     low, high = x[..., :half], x[..., half:]
     cos, sin = cos[..., :half].to(x.dtype), sin[..., :half].to(x.dtype)
-    out = x.new_empty(x.shape)
+    out = x.new_empty(x.shape) if out is None else out
     torch.mul(low, cos, out=out[..., :half]).addcmul_(high, sin, value=-1)
     torch.mul(high, cos, out=out[..., half:]).addcmul_(low, sin)
     return out
 
 
-def _attend_itself(stack: Stack, qkv: Tensor, cache: KeyValue, mixed: Tensor) -> None:
-    # Causal attention of histories; fills their cache and `mixed` (B * T, d).
+def _attend_itself(
+    stack: Stack, qkv: Tensor, cache: KeyValue, mixed: Tensor | None
+) -> None:
+    # Causal attention of histories; fills their cache and `mixed` (B * T, d), if any.
     n_series, _, _, length = cache.k.shape
     if length == 0:
         return
     q, k, v = split_heads(stack, qkv.view(n_series, length, -1))
     cos, sin = rotary_table(stack.frequencies, length)
-    k = turned(k, cos, sin)
-    cache.k.copy_(k.transpose(2, 3))
+    k = turned(k, cos, sin, out=cache.k.transpose(2, 3))
     cache.v.copy_(v)
-    out = functional.scaled_dot_product_attention(
-        turned(q, cos, sin), k, v, is_causal=True
-    )
-    mixed.view(n_series, length, stack.n_heads, -1).copy_(out.transpose(1, 2))
+    if mixed is not None:
+        out = functional.scaled_dot_product_attention(
+            turned(q, cos, sin), k, cache.v, is_causal=True
+        )
+        mixed.view(n_series, length, stack.n_heads, -1).copy_(out.transpose(1, 2))
 
 
 def _room(stack: Stack, x: Tensor) -> Prefix:
     # A prefix without values for histories (B, T, d).
-    n_series, length, _ = x.shape
-    shape = (n_series, stack.n_heads, stack.head, length)
-    turned_shape = (n_series, stack.n_heads, length, stack.head)
+    shape = (x.shape[0], stack.n_heads, x.shape[1], stack.head)
     layers = [
-        KeyValue(x.new_empty(shape), x.new_empty(turned_shape)) for _ in stack.layers
+        KeyValue(x.new_empty(shape).transpose(2, 3), x.new_empty(shape))
+        for _ in stack.layers
     ]
     return Prefix(torch.empty_like(x), layers)
 

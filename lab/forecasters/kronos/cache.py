@@ -224,7 +224,7 @@ class Group:
 
     def _keep_history(self, found: Prefix) -> Tensor:
         hidden = normed(found.hidden, self.engine.norm)
-        self._prefix = found.layers
+        self._prefix = [one.for_few() for one in found.layers]
         self._old = self._history_kv(hidden)
         return hidden
 

@@ -256,7 +256,7 @@ def _decode(
     n_old = min(history[0].shape[1], plan.window - horizon)
     old = [part[:, part.shape[1] - n_old :] for part in history]
     z = _embed_code(engine, old[0], old[1], tile)
-    prefix = run_prefixes(engine.decoder, [z], tile)[0].layers
+    prefix = run_prefixes(engine.decoder, [z], tile, has_hidden=False)[0].layers
     shape = (len(z), plan.n_paths, horizon)
     s1, s2 = s1.view(shape), s2.view(shape)
     n_each = max(1, TAIL_ROWS // (plan.n_paths * horizon))
