@@ -33,7 +33,13 @@ _CALENDAR_COLUMNS = (
 )
 
 
-def calibrate_bands(run: Run, *, timeframe: str, fresh: pa.Table | None = None) -> str:
+def calibrate_bands(
+    run: Run,
+    *,
+    timeframe: str,
+    fresh: pa.Table | None = None,
+    now: datetime | None = None,
+) -> str:
     """Make the bands of all forecasts that have none, oldest decision time first.
 
     Parameters
@@ -44,6 +50,9 @@ def calibrate_bands(run: Run, *, timeframe: str, fresh: pa.Table | None = None) 
         `1h` or `1d`.
     fresh : pyarrow.Table, optional
         Scores that this run made, which the version it reads does not hold.
+    now : datetime, optional
+        What has settled is scored up to here: later forecasts wait for their bands. The
+        run's clock if not given.
 
     Raises
     ------
@@ -60,7 +69,9 @@ def calibrate_bands(run: Run, *, timeframe: str, fresh: pa.Table | None = None) 
     run.parameters |= {"timeframe": timeframe}
     n_rows = sum(
         _keep(run, rows, timeframe)
-        for rows in compute_bands(run, timeframe=timeframe, fresh=fresh)
+        for rows in compute_bands(
+            run, timeframe=timeframe, fresh=fresh, now=now or run.now
+        )
     )
     if n_rows == 0:
         return f"{timeframe}: every forecast has its band"
@@ -103,7 +114,7 @@ def _keep(run: Run, rows: pa.Table, timeframe: str) -> int:
 
 
 def compute_bands(
-    run: Run, *, timeframe: str, fresh: pa.Table | None = None
+    run: Run, *, timeframe: str, now: datetime, fresh: pa.Table | None = None
 ) -> Iterator[pa.Table]:
     """Yield the bands that are missing, in batches of decision times; nothing is written.
 
@@ -113,10 +124,12 @@ def compute_bands(
         Where to read.
     timeframe : str
         `1h` or `1d`.
+    now : datetime
+        No band of a forecast made later.
     fresh : pyarrow.Table, optional
         Scores that the run made, which the version it reads does not hold.
     """
-    batches = _missing(run, timeframe)
+    batches = _missing(run, timeframe, now)
     if not batches:
         return
     parameters = ConformalParameters()
@@ -147,12 +160,15 @@ def compute_bands(
         yield rows
 
 
-def _missing(run: Run, timeframe: str) -> list[pa.Table]:
+def _missing(run: Run, timeframe: str, now: datetime) -> list[pa.Table]:
     # Ids and decision times of forecasts without a band, whole decision times a batch.
     is_wanted = pc.field("timeframe") == timeframe
     done = run.read("conformal_bands", columns=["prediction_id"], filter=is_wanted)
+    until = pa.scalar(now, CONFORMAL_BANDS.column("as_of").dtype)
     stored = run.read(
-        "ml_predictions", columns=["prediction_id", "as_of"], filter=is_wanted
+        "ml_predictions",
+        columns=["prediction_id", "as_of"],
+        filter=is_wanted & (pc.field("as_of") <= until),
     )
     is_done = pc.is_in(
         stored["prediction_id"], value_set=done["prediction_id"].combine_chunks()

@@ -17,7 +17,7 @@ def maintain_tables(run: Run) -> str:
     Notes
     -----
     Point in time: ages of sample paths (kept 90 days) and of trained checkpoints (kept
-    six months, the newest always) are counted by the run's clock.
+    six months, those in use always) are counted by the run's clock.
     """
     lake = run.workplace.lake
     kept = {name: sorted(found) for name, found in pinned_versions(lake.root).items()}

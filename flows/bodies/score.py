@@ -61,7 +61,7 @@ def score_settled(run: Run, *, timeframe: str, as_of: str | None = None) -> str:
     # Also without fresh scores: a run before may have been killed after writing them.
     verdicts = compute_verdicts(run, timeframe=timeframe, now=now, fresh=fresh)
     told = f"{timeframe}: {told}; {keep_verdicts(run, verdicts)}"
-    calibrate_bands(run, timeframe=timeframe, fresh=fresh)
+    calibrate_bands(run, timeframe=timeframe, fresh=fresh, now=now)
     call_regimes(run)
     return told
 

@@ -160,7 +160,10 @@ class CheckpointStore:
         return Saved(name, version, card, files)
 
     def prune(self, *, now: datetime, keep: timedelta = KEPT) -> list[str]:
-        """Delete versions older than `keep`, never a name's newest one.
+        """Delete versions older than `keep`, never the one in use.
+
+        In use is a name's newest version, and the newest that was accepted: adapters
+        trained since may all have been refused.
 
         Returns
         -------
@@ -169,8 +172,11 @@ class CheckpointStore:
         """
         gone = []
         for name in self.names():
-            for card in self.cards(name)[:-1]:
-                if parse_moment(card["created_at"]) < now - keep:
+            cards = self.cards(name)
+            accepted = [card["version"] for card in cards if card.get("is_accepted")]
+            for card in cards[:-1]:
+                is_old = parse_moment(card["created_at"]) < now - keep
+                if is_old and card["version"] not in accepted[-1:]:
                     self._delete(name, card)
                     gone.append(f"{name}/{card['version']}")
         return gone

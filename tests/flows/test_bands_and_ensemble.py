@@ -57,6 +57,23 @@ def test_every_forecast_gets_one_band_made_of_what_had_settled(workplace: Workpl
     assert lake.read("conformal_bands").num_rows == bands.num_rows
 
 
+def test_bands_wait_for_the_scores_that_they_are_made_of(workplace: Workplace):
+    forecast(9)
+    stored = workplace.lake.read("ml_predictions")
+    moments = sorted(pc.unique(stored["as_of"]).to_pylist())
+    early = moments[4].isoformat()
+    run_plainly("score-signals", score_settled, timeframe="1d", as_of=early)
+    bands = workplace.lake.read("conformal_bands")
+    assert sorted(pc.unique(bands["as_of"]).to_pylist()) == moments[:5]
+    score()
+    last = [
+        row
+        for row in workplace.lake.read("conformal_bands").to_pylist()
+        if row["as_of"] == moments[-1]
+    ]
+    assert [row["n_labels"][0] for row in last] == [9] * 4
+
+
 def test_sql_shows_how_bands_held_beside_the_models_own(workplace: Workplace):
     forecast(9)
     score()

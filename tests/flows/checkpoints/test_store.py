@@ -117,3 +117,15 @@ def test_a_root_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "models").write_text("in the way")
     with pytest.raises(StoreError, match=r"models.*cannot be"):
         CheckpointStore(str(tmp_path)).save("m", {"w": b"1"}, card())
+
+
+def test_an_accepted_version_stays_while_all_later_ones_were_refused(
+    store: CheckpointStore,
+) -> None:
+    for n, is_accepted in enumerate((True, True, False, False)):
+        day = DAY + timedelta(days=80 * n)
+        store.save("m", {"w": bytes([n])}, {**card(day), "is_accepted": is_accepted})
+    assert len(store.prune(now=DAY + timedelta(days=400))) == 2
+    assert [one["is_accepted"] for one in store.cards("m")] == [True, False]
+    (in_use,) = (one for one in store.cards("m") if one["is_accepted"])
+    assert store.load("m", in_use["version"]).files == {"w": b"\x01"}
