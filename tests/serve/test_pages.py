@@ -147,6 +147,42 @@ def test_shown_numbers_are_the_served_ones(visit, gateway):
     assert shown == pytest.approx(expected, abs=0.001)
 
 
+def test_the_calibrated_band_is_drawn_beside_the_models_and_each_can_be_hidden(
+    visit, gateway
+):
+    one = visit("/?symbol=BTC-USD&model=seasonal&timeframe=1h&horizon=24")
+    one.drawn("#chart", "BTC-USD/seasonal/24")
+    both = painted(one.page)
+    for box in ("show-calibrated", "show-band"):
+        one.page.uncheck(f"#{box}")
+        one.page.wait_for_timeout(300)
+        hidden = painted(one.page)
+        assert hidden != both
+        one.page.check(f"#{box}")
+        one.page.wait_for_timeout(300)
+        assert painted(one.page) == both
+    band = gateway.get(
+        "/showcase/ml-prediction/BTC-USD?model_name=seasonal&timeframe=1h"
+    ).json()["band"]
+    one.page.click("summary")
+    cells = one.page.locator("#rows tr").nth(3).locator("td").all_inner_texts()
+    shown = [float(text.replace(",", "")) for text in cells[-2:]]
+    assert shown == pytest.approx([band["p10"][3], band["p90"][3]], abs=0.001)
+    assert "(none of its forecasts had settled)" in one.page.inner_text("#facts")
+    assert one.complaints == []
+
+
+def test_a_forecast_without_a_calibrated_band_offers_none(visit):
+    one = visit("/?symbol=BTC-USD&model=naive&timeframe=1h&horizon=24")
+    one.drawn("#chart", "BTC-USD/naive/24")
+    assert one.page.is_hidden("#show-calibrated")
+    assert one.page.locator("#head th").count() == 5
+    assert "alibrated" not in one.page.inner_text("main")
+    one.page.select_option("#model", "seasonal")
+    one.drawn("#chart", "BTC-USD/seasonal/24")
+    assert one.page.is_visible("#show-calibrated")
+
+
 def test_keyboard_reaches_every_control_and_moves_the_chart(visit):
     one = visit("/")
     one.drawn("#chart", "naive")

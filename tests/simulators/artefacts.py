@@ -100,12 +100,24 @@ def _predictions(rng, symbols, models, horizon, now) -> pa.Table:
                         "p10": list(p50 * 0.98),
                         "p50": list(p50),
                         "p90": list(p50 * 1.02),
+                        **(_band(p50) if model == "seasonal" else {}),
                         "seed": 1,
                         "is_contaminated": False,
                         "run_id": "run",
                     }
                 )
     return _table("latest_predictions", rows)
+
+
+def _band(p50) -> dict:
+    """A calibrated band, wider than the forecast's own."""
+    return {
+        "band_p10": list(p50 * 0.95),
+        "band_p90": list(p50 * 1.04),
+        "band_coverage": 0.8,
+        "band_horizons": [1, 4, 24],
+        "band_n_labels": [12, 9, 0],
+    }
 
 
 def _scores(rng, symbols, models, now) -> pa.Table:

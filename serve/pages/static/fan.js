@@ -1,4 +1,4 @@
-// The price chart: candles, the p10-p90 fan as a custom series, the median.
+// The price chart: candles, the model's fan and the calibrated one as custom series, the median.
 
 class BandRenderer {
   constructor(options) { this.options = options; this.bars = null; }
@@ -21,12 +21,24 @@ class BandRenderer {
       context.closePath();
       context.fillStyle = this.options.fill;
       context.fill();
+      if (this.options.edge) this.edges(context, points, h, v);
     });
+  }
+  edges(context, points, h, v) {
+    context.strokeStyle = this.options.edge;
+    context.lineWidth = 1.5 * h;
+    context.setLineDash([5 * h, 4 * h]);
+    for (const side of [1, 2]) {
+      context.beginPath();
+      points.forEach((point, i) => context[i ? "lineTo" : "moveTo"](point[0] * h, point[side] * v));
+      context.stroke();
+    }
+    context.setLineDash([]);
   }
 }
 
-function bandSeries(fill) {
-  const renderer = new BandRenderer({ fill });
+function bandSeries(fill, edge = null) {
+  const renderer = new BandRenderer({ fill, edge });
   return {
     renderer: () => renderer,
     update: (bars) => renderer.update(bars),
@@ -55,6 +67,7 @@ export function createFanChart(container) {
   const { createChart } = window.LightweightCharts;
   const chart = createChart(container, { ...theme(), autoSize: true, timeScale: { ...theme().timeScale, rightOffset: 3 } });
   const band = chart.addCustomSeries(bandSeries(colour("--band")), { priceLineVisible: false, lastValueVisible: false, color: colour("--median") });
+  const calibrated = chart.addCustomSeries(bandSeries(colour("--calibrated-fill"), colour("--calibrated")), { priceLineVisible: false, lastValueVisible: false, color: colour("--calibrated") });
   const candles = chart.addCandlestickSeries({
     upColor: colour("--up"), wickUpColor: colour("--up"), borderUpColor: colour("--up"),
     downColor: colour("--panel"), wickDownColor: colour("--down"), borderDownColor: colour("--down"),
@@ -65,14 +78,19 @@ export function createFanChart(container) {
       const intraday = forecast.timeframe !== "1d";
       chart.applyOptions({ timeScale: { timeVisible: intraday } });
       const step = priceStep(forecast.p50[0]);
-      for (const series of [candles, median, band]) series.applyOptions({ priceFormat: step });
+      for (const series of [candles, median, band, calibrated]) series.applyOptions({ priceFormat: step });
       candles.setData(bars.map((bar) => ({ time: seconds(bar.ts), open: bar.open, high: bar.high, low: bar.low, close: bar.close })));
       const start = fanStart(bars, forecast);
-      const steps = forecast.target_ts.slice(0, horizon).map((ts, i) => ({ time: seconds(ts), p10: forecast.p10[i], p50: forecast.p50[i], p90: forecast.p90[i] }));
-      const fan = [...start, ...steps];
-      band.setData(fan.map((row) => ({ time: row.time, lower: row.p10, upper: row.p90 })));
-      median.setData(fan.map((row) => ({ time: row.time, value: row.p50 })));
+      const times = forecast.target_ts.slice(0, horizon).map(seconds);
+      const fan = ({ p10, p90 }) => [...start.map(({ time, value }) => ({ time, lower: value, upper: value })), ...times.map((time, i) => ({ time, lower: p10[i], upper: p90[i] }))];
+      band.setData(fan(forecast));
+      calibrated.setData(forecast.band ? fan(forecast.band) : []);
+      median.setData([...start, ...times.map((time, i) => ({ time, value: forecast.p50[i] }))]);
       chart.timeScale().setVisibleLogicalRange({ from: bars.length - Math.max(80, 2 * horizon), to: bars.length + horizon + 2 });
+    },
+    show({ isBand, isCalibrated }) {
+      band.applyOptions({ visible: isBand });
+      calibrated.applyOptions({ visible: isCalibrated });
     },
     move(key) {
       const scale = chart.timeScale();
@@ -91,7 +109,7 @@ function fanStart(bars, forecast) {
   const before = bars.filter((bar) => seconds(bar.ts) < first);
   if (!before.length) return [];
   const last = before[before.length - 1];
-  return [{ time: seconds(last.ts), p10: last.close, p50: last.close, p90: last.close }];
+  return [{ time: seconds(last.ts), value: last.close }];
 }
 
 function priceStep(price) {

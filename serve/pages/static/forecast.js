@@ -42,12 +42,20 @@ function describe(forecast, bars, horizon) {
   return { last, i, change };
 }
 
+function calibration(band, horizon) {
+  // Horizons between two calibrated ones lean on the nearer of them.
+  const gaps = band.horizons.map((step) => Math.abs(step - horizon));
+  const settled = band.n_labels[gaps.indexOf(Math.min(...gaps))] || 0;
+  return settled ? `${settled} of its forecasts had settled` : "none of its forecasts had settled";
+}
+
 function showFacts(forecast, bars, horizon) {
   const { last, i, change } = describe(forecast, bars, horizon);
   const facts = [
     ["Last close", formatPrice(last)],
     [`Median in ${horizon} bars`, `${formatPrice(forecast.p50[i])} (${formatPercent(change, 2)})`],
-    ["80 % band", `${formatPrice(forecast.p10[i])} to ${formatPrice(forecast.p90[i])}`],
+    ["The model’s 80 % band", `${formatPrice(forecast.p10[i])} to ${formatPrice(forecast.p90[i])}`],
+    ...(forecast.band ? [["Calibrated 80 % band", `${formatPrice(forecast.band.p10[i])} to ${formatPrice(forecast.band.p90[i])} (${calibration(forecast.band, horizon)})`]] : []),
     ["Known as of", `${formatTime(forecast.as_of, "1h")} UTC`],
     ["Generated", `${formatTime(forecast.generated_at, "1h")} UTC`],
     ["Model", `${forecast.model_name} ${forecast.model_version}`],
@@ -76,9 +84,16 @@ function showWords(forecast, bars, horizon) {
 }
 
 function showTable(forecast, horizon) {
-  const rows = forecast.p50.slice(0, horizon).map((_, i) => {
+  const { p10, p50, p90, band } = forecast;
+  const numbers = [["p10", p10], ["p50", p50], ["p90", p90], ...(band ? [["calibrated p10", band.p10], ["calibrated p90", band.p90]] : [])];
+  at("head").replaceChildren(...["Step", "Bar (UTC)", ...numbers.map(([name]) => name)].map((name, column) => {
+    const cell = Object.assign(document.createElement("th"), { scope: "col", textContent: name });
+    if (column > 1) cell.className = "number";
+    return cell;
+  }));
+  const rows = p50.slice(0, horizon).map((_, i) => {
     const row = document.createElement("tr");
-    const cells = [i + 1, formatTime(forecast.target_ts[i], forecast.timeframe), formatPrice(forecast.p10[i]), formatPrice(forecast.p50[i]), formatPrice(forecast.p90[i])];
+    const cells = [i + 1, formatTime(forecast.target_ts[i], forecast.timeframe), ...numbers.map(([, values]) => formatPrice(values[i]))];
     cells.forEach((value, column) => {
       const cell = document.createElement("td");
       cell.textContent = value;
@@ -89,6 +104,10 @@ function showTable(forecast, horizon) {
   });
   at("rows").replaceChildren(...rows);
   at("table-caption").textContent = `${forecast.symbol}, ${forecast.model_name}: forecast quantiles per bar`;
+}
+
+function showBands() {
+  if (chart) chart.show({ isBand: at("show-band").checked, isCalibrated: at("show-calibrated").checked });
 }
 
 async function draw(wantedHorizon) {
@@ -105,6 +124,8 @@ async function draw(wantedHorizon) {
     const horizon = Number(pickers.horizon.value);
     const seen = bars.filter((bar) => bar.ts < forecast.target_ts[0]);
     chart = chart || createFanChart(at("chart"));
+    at("calibrated-box").hidden = !forecast.band;
+    showBands();
     chart.draw(seen, forecast, horizon);
     showWords(forecast, seen, horizon);
     showFacts(forecast, seen, horizon);
@@ -138,6 +159,7 @@ async function start() {
   pickers.timeframe.addEventListener("change", () => { choose({ timeframe: pickers.timeframe.value, model: pickers.model.value }); draw(null); });
   pickers.model.addEventListener("change", () => draw(pickers.horizon.value));
   pickers.horizon.addEventListener("change", () => draw(pickers.horizon.value));
+  for (const box of [at("show-band"), at("show-calibrated")]) box.addEventListener("change", showBands);
   at("pickers").addEventListener("submit", (event) => event.preventDefault());
   at("chart").addEventListener("keydown", (event) => {
     if (["ArrowLeft", "ArrowRight", "+", "-"].includes(event.key)) { event.preventDefault(); chart.move(event.key); }
