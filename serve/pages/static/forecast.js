@@ -46,16 +46,24 @@ function calibration(band, horizon) {
   // Horizons between two calibrated ones lean on the nearer of them.
   const gaps = band.horizons.map((step) => Math.abs(step - horizon));
   const settled = band.n_labels[gaps.indexOf(Math.min(...gaps))] || 0;
-  return settled ? `${settled} of its forecasts had settled` : "none of its forecasts had settled";
+  return `${settled || "no"} settled ${settled === 1 ? "forecast" : "forecasts"} of this symbol`;
+}
+
+// Until something has settled, the calibrated band is the forecast's own: none to show.
+function calibratedBand({ band, p10, p90 }) {
+  const moved = (a, b) => Math.abs(a - b) > 1e-9 * Math.abs(b);
+  const isMoved = band && band.p10.some((value, i) => moved(value, p10[i]) || moved(band.p90[i], p90[i]));
+  return isMoved ? band : null;
 }
 
 function showFacts(forecast, bars, horizon) {
   const { last, i, change } = describe(forecast, bars, horizon);
+  const { band } = forecast;
   const facts = [
     ["Last close", formatPrice(last)],
     [`Median in ${horizon} bars`, `${formatPrice(forecast.p50[i])} (${formatPercent(change, 2)})`],
     ["The model’s 80 % band", `${formatPrice(forecast.p10[i])} to ${formatPrice(forecast.p90[i])}`],
-    ...(forecast.band ? [["Calibrated 80 % band", `${formatPrice(forecast.band.p10[i])} to ${formatPrice(forecast.band.p90[i])} (${calibration(forecast.band, horizon)})`]] : []),
+    ["Calibrated 80 % band", band ? `${formatPrice(band.p10[i])} to ${formatPrice(band.p90[i])} (${calibration(band, horizon)})` : "not yet: too little has settled"],
     ["Known as of", `${formatTime(forecast.as_of, "1h")} UTC`],
     ["Generated", `${formatTime(forecast.generated_at, "1h")} UTC`],
     ["Model", `${forecast.model_name} ${forecast.model_version}`],
@@ -120,6 +128,7 @@ async function draw(wantedHorizon) {
       getItems(`/showcase/ohlcv/${symbol}?timeframe=${timeframe}`),
     ]);
     if (turn !== drawn) return;
+    forecast.band = calibratedBand(forecast);
     chooseHorizon(forecast, wantedHorizon);
     const horizon = Number(pickers.horizon.value);
     const seen = bars.filter((bar) => bar.ts < forecast.target_ts[0]);
