@@ -39,9 +39,13 @@ def run_batch(
         told = forecast_closes(run, timeframe=timeframe, model=model)
     except NoBarsError as error:
         return f"{model} {timeframe}: nothing to forecast: {error}"
-    for twin in family_models(model, run.workplace)[1:] if model in FAMILIES else ():
+    if model not in FAMILIES:
+        return told
+    # The hour may have turned since: twins are compared as of the same moment.
+    as_of = run.parameters["as_ofs"][-1]
+    for twin in family_models(model, run.workplace)[1:]:
         try:
-            told += f"; {forecast_closes(run, timeframe=timeframe, model=twin)}"
+            told += f"; {forecast_closes(run, timeframe=timeframe, model=twin, as_of=as_of)}"
         except LabError as error:
             # Adapters of another base, say: the base's own forecasts stand.
             run.notes.append(f"{twin} {timeframe}: not forecast: {error}")

@@ -98,7 +98,9 @@ def forecast_closes(
         run, timeframe, symbols=symbols, as_of=as_of, earlier=earlier, every=every
     )
     run.seeds["forecast"] = seed
-    run.parameters = {
+    # A batch forecasts with a family's twin in the same run: its record names both.
+    used = {k: v for k, v in run.parameters.items() if k == "checkpoints"}
+    run.parameters = used | {
         "model": ",".join(names),
         "timeframe": timeframe,
         "symbols": None if symbols is None else list(symbols),

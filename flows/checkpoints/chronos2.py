@@ -36,6 +36,8 @@ CODE_VERSION: Final = "1"
 CONTEXT: Final = 512
 """Bars that a published checkpoint is shown, where its card states nothing."""
 
+_SHOWN: Final = ("context", "is_mirrored", "takes_events")
+
 ADAPTER_CONFIG: Final = "adapter_config.json"
 ADAPTER_WEIGHTS: Final = "adapter_model.safetensors"
 
@@ -57,15 +59,24 @@ class Chronos2Source:
 
     @property
     def card(self) -> dict[str, Any]:
-        """What is known of it; `sha256` is of the files that were read."""
+        """What is known of it; `sha256` is of the files that were read.
+
+        An adapter is shown what its base was trained on where its own card says
+        nothing, and knows of all that either may know of.
+        """
         if self.adapter is None:
             return {
                 **self.base.card,
                 "source": self.base.source,
                 "sha256": self.digests,
             }
+        shown = {key: self.base.card[key] for key in _SHOWN if key in self.base.card}
+        known = [card_cutoff(one.card) for one in (self.base, self.adapter)]
+        stated = [one for one in known if one is not None]
         return {
+            **shown,
             **self.adapter.card,
+            "cutoff": max(stated).isoformat() if len(stated) == len(known) else None,
             "source": self.adapter.source,
             "base": self.base.source,
             "base_card": dict(self.base.card),

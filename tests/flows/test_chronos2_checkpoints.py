@@ -11,6 +11,7 @@ import torch
 
 from flows.checkpoints.build_chronos2 import main as build_chronos2_small
 from flows.checkpoints.chronos2 import (
+    Chronos2Source,
     build_chronos2,
     open_chronos2,
     open_chronos2_lora,
@@ -18,6 +19,7 @@ from flows.checkpoints.chronos2 import (
 )
 from flows.checkpoints.chronos2_tuning import LoraSettings, tune_chronos2
 from flows.checkpoints.corpus import arch_series
+from flows.checkpoints.folders import Checkpoint
 from flows.checkpoints.settings import ModelSettings
 from flows.checkpoints.store import CheckpointStore
 from lab.bars.schedules import schedule
@@ -198,7 +200,27 @@ def test_a_folder_with_an_adapter_names_its_base(
     found = open_chronos2(settings(tmp_path))
     assert found.cutoff is None
     assert "adapter_model.safetensors" in found.card["sha256"]
+    assert found.card["is_mirrored"] is True
+    assert found.takes_events is open_chronos2(settings()).takes_events
     assert found.forecast(series, as_of=AS_OF, horizon=5)[0].is_contaminated
+
+
+@pytest.mark.parametrize(
+    ("base", "adapter", "both"),
+    [
+        ("2015-12-31", "2018-06-01", "2018-06-01"),
+        ("2020-01-01", "2018-06-01", "2020-01-01"),
+        (None, "2018-06-01", None),
+        ("2015-12-31", None, None),
+    ],
+)
+def test_an_adapter_knows_all_that_its_base_may_know(
+    base: str | None, adapter: str | None, both: str | None
+) -> None:
+    source = Chronos2Source(
+        *(Checkpoint(one or "", b"{}", b"", {"cutoff": one}) for one in (base, adapter))
+    )
+    assert (source.card["cutoff"] or "")[:10] == (both or "")
 
 
 def test_an_adapter_learns_from_events_where_the_base_takes_them() -> None:
