@@ -102,7 +102,7 @@ def train_chronos2(
     steps: int | None = None,
     seed: int = 0,
 ) -> Outcome:
-    """Fine-tune every weight of Chronos-2 on the lake's bars.
+    """Train a small Chronos-2 from scratch on the lake's bars.
 
     Parameters
     ----------

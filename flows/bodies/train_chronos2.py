@@ -132,10 +132,10 @@ def train_chronos2(
         "metrics": measures,
         "run_id": run.run_id,
     }
-    saved = CheckpointStore(run.workplace.root).save(
-        f"chronos2-{timeframe}", write_pipeline(pipeline), card
-    )
+    store = CheckpointStore(run.workplace.root)
+    saved = store.save(f"chronos2-{timeframe}", write_pipeline(pipeline), card)
     run.parameters["checkpoint"] = f"{saved.name}/{saved.version}"
+    run.notes.append(f"forecast with it: ALPHALAKE_CHRONOS2={store.folder(saved)}")
     return (
         f"{saved.name} {saved.version}: {settings.n_steps} steps on {len(series)}"
         f" series, 80 % band holds {measures['coverage_20']:.0%} at 20 bars"

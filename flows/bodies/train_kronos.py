@@ -117,7 +117,7 @@ def train_kronos(
     done = tuner.tune_fully(parts)
     store = CheckpointStore(run.workplace.root)
     codes = tuner.pair.tokenizer
-    store.save(
+    kept_codes = store.save(
         f"kronos-tokenizer-{timeframe}",
         {CONFIG: codes.config, WEIGHTS: codes.weights},
         {"created_at": run.now.isoformat(), "cutoff": tuner.base_cutoff},
@@ -129,6 +129,10 @@ def train_kronos(
         tuner.card(done, parts, series),
     )
     run.parameters["checkpoint"] = f"{saved.name}/{saved.version}"
+    run.notes.append(
+        f"forecast with it: ALPHALAKE_KRONOS={store.folder(saved)}"
+        f" ALPHALAKE_KRONOS_TOKENIZER={store.folder(kept_codes)}"
+    )
     return f"{saved.name} {saved.version}: {_outcome(done)}"
 
 

@@ -69,11 +69,15 @@ def find_folder(source: str, *, what: str) -> Path:
     Raises
     ------
     CheckpointError
-        If there is no such folder, or the Hub id is not in the cache.
+        If there is no such folder, it is a file, or the Hub id is not in the cache.
     """
     folder = Path(source).expanduser()
     if folder.is_dir():
         return folder
+    if folder.exists():
+        raise CheckpointError(
+            f"{what} {source}: is a file; give the folder of {CONFIG} and {WEIGHTS}"
+        )
     if not _HUB_ID.fullmatch(source) or source.startswith((".", "/")):
         raise CheckpointError(f"{what} {source}: no such folder, and no Hub id")
     from huggingface_hub import snapshot_download

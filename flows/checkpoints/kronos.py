@@ -165,9 +165,10 @@ def open_kronos(settings: ModelSettings) -> "KronosForecaster":
     CheckpointError
         If the weights are missing, damaged or no pair.
     """
+    pair = read_pair(settings.kronos, settings.kronos_tokenizer)
+    # A wrong source is told before seconds are spent on the import.
     from lab.forecasters.kronos.forecaster import KronosForecaster
 
-    pair = read_pair(settings.kronos, settings.kronos_tokenizer)
     codes, network = build_pair(pair)
     window = settings.kronos_window or pair.window
     return KronosForecaster(

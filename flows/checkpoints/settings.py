@@ -10,7 +10,7 @@ class ModelSettings(BaseSettings):
     """Sources of weights, and where they run."""
 
     model_config = SettingsConfigDict(
-        env_prefix="ALPHALAKE_", frozen=True, extra="ignore"
+        env_prefix="ALPHALAKE_", env_ignore_empty=True, frozen=True, extra="ignore"
     )
 
     kronos: str = Field(

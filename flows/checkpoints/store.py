@@ -104,6 +104,10 @@ class CheckpointStore:
             self._place.write_bytes(self._path(name, version, CARD), payload)
         return Saved(name, version, full, dict(files))
 
+    def folder(self, saved: Saved) -> str:
+        """Return where the files of a checkpoint lie."""
+        return self._path(saved.name, saved.version)
+
     def cards(self, name: str) -> list[dict[str, Any]]:
         """Return the cards of a checkpoint's versions, oldest first."""
         found = [self._card(name, version) for version in self._folders(name)]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from flows.probe import api_url, find_server
+from lab.errors import LabError
 from lakehouse.clock import resolve_clock
 from lakehouse.errors import LakehouseError
 from lakehouse.settings import LakehouseSettings, load_settings
@@ -47,13 +48,14 @@ def examine_place() -> list[Finding]:
         ("keys", _keys),
         ("artefacts", _artefacts),
         ("tables", _tables),
+        ("models", _models),
         ("prefect", _prefect),
     ]
     findings = []
     for name, look in looks:
         try:
             findings.append(look(settings))
-        except (LakehouseError, OSError) as error:
+        except (LakehouseError, LabError, OSError) as error:
             findings.append(Finding(name, "fail", " ".join(str(error).split())))
     return findings
 
@@ -149,6 +151,18 @@ def _without_log(root: str) -> list[str]:
         for table in folder.iterdir()
         if any(table.glob("*.parquet")) and not any(table.glob("_delta_log/*"))
     )
+
+
+def _models(_: LakehouseSettings) -> Finding:
+    # Files and their pairing only: nothing is built, so torch is not imported.
+    from flows.checkpoints.chronos2 import read_chronos2
+    from flows.checkpoints.kronos import read_pair
+    from flows.checkpoints.settings import load_model_settings
+
+    settings = load_model_settings()
+    kronos = read_pair(settings.kronos, settings.kronos_tokenizer)
+    chronos2 = read_chronos2(settings.chronos2)
+    return Finding("models", "ok", f"{kronos.version}; chronos2 {chronos2.version}")
 
 
 def _prefect(_: LakehouseSettings) -> Finding:

@@ -144,7 +144,8 @@ def forecast(
     model: Annotated[
         str,
         typer.Option(
-            help="naive, seasonal, kronos, chronos2, ensemble; several with commas."
+            help="naive, seasonal, kronos, kronos-lora, chronos2, chronos2-lora,"
+            " ensemble; several with commas."
         ),
     ] = "naive",
     timeframe: Annotated[str, typer.Option(metavar="1h|1d", help="Bar length.")] = "1d",

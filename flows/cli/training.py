@@ -33,7 +33,8 @@ def train(
         str,
         typer.Argument(
             metavar="KIND",
-            help="ensemble, kronos, kronos-lora, chronos2 or chronos2-lora.",
+            help="ensemble, kronos, kronos-lora (an adapter per asset class), chronos2"
+            " or chronos2-lora.",
         ),
     ],
     *,

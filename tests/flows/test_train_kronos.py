@@ -96,13 +96,17 @@ def test_a_fully_tuned_predictor_opens_with_its_tokenizer(lake: Workplace) -> No
     kept, codes = store.newest("kronos-1d"), store.newest("kronos-tokenizer-1d")
     assert kept is not None
     assert codes is not None
+    [told] = [note for note in done.notes if note.startswith("forecast with it: ")]
+    named = dict(word.split("=", 1) for word in told.split(": ", 1)[1].split())
     found = open_kronos(
         ModelSettings(
-            kronos=f"{lake.root}/models/kronos-1d/{kept.version}",
-            kronos_tokenizer=f"{lake.root}/models/kronos-tokenizer-1d/{codes.version}",
+            kronos=named["ALPHALAKE_KRONOS"],
+            kronos_tokenizer=named["ALPHALAKE_KRONOS_TOKENIZER"],
             device="cpu",
         )
     )
+    assert kept.version in named["ALPHALAKE_KRONOS"]
+    assert codes.version in named["ALPHALAKE_KRONOS_TOKENIZER"]
     assert found.cutoff == kept.cutoff
     assert kept.card["metrics"]["steps"] < 50
     assert found.context == open_kronos(SETTINGS).context

@@ -7,6 +7,7 @@ import pytest
 
 from flows.checkpoints.kronos import build_pair, read_pair, write_folder
 from flows.checkpoints.pairing import PUBLISHED
+from flows.checkpoints.settings import load_model_settings
 from lab.errors import CheckpointError
 from tests.simulators.kronos import modules
 
@@ -70,6 +71,16 @@ def test_what_is_nowhere_is_said_in_one_line(
         read_pair("NeoQuasar/Kronos-mini")
     with pytest.raises(CheckpointError, match="no such folder, and no Hub id"):
         read_pair(str(tmp_path / "nowhere"))
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    with pytest.raises(CheckpointError, match=r"is a file; give the folder of config"):
+        read_pair(str(tmp_path / "model.safetensors"))
+
+
+def test_an_empty_setting_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALPHALAKE_KRONOS", "")
+    monkeypatch.setenv("ALPHALAKE_KRONOS_TOKENIZER", "")
+    settings = load_model_settings()
+    assert (settings.kronos, settings.kronos_tokenizer) == ("compact", None)
 
 
 def test_a_predictor_without_a_known_tokenizer_asks_for_one(folder: Path) -> None:

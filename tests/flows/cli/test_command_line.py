@@ -280,6 +280,18 @@ def test_a_damaged_lake_is_said_in_one_line(
     assert "ingest-ohlcv" in out
 
 
+def test_the_doctor_looks_at_the_models_that_are_set(
+    capsys: pytest.CaptureFixture[str], place: Place, monkeypatch: pytest.MonkeyPatch
+):
+    call(capsys, "init")
+    _, out, _ = call(capsys, "doctor")
+    assert "ok    models: kronos-compact+" in out
+    monkeypatch.setenv("ALPHALAKE_KRONOS", "/nowhere")
+    status, out, _ = call(capsys, "doctor")
+    assert status == 1
+    assert "fail  models: kronos /nowhere: no such folder, and no Hub id" in out
+
+
 def test_a_lost_log_is_named_by_the_doctor(
     capsys: pytest.CaptureFixture[str], place: Place
 ):
