@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flows.bodies.calibrate import read_schedule
+from flows.bodies.calibrate import calibrate_forecasts, read_schedule
 from flows.bodies.checkpoints import register_version
 from flows.bodies.moments import NoBarsError, decision_times
 from flows.checkpoints.store import CheckpointStore, card_cutoff
@@ -103,6 +103,9 @@ def forecast_ensemble(
     rows = predictions_table(found, generated_at=run.now, run_id=run.run_id)
     written = run.append("ml_predictions", rows, window=windows)
     run.count("forecasts", written.n_rows)
+    if len(moments) == 1:
+        # As with its members: earlier decision times wait for their scores.
+        calibrate_forecasts(run, rows, timeframe=timeframe)
     n_trained = sum(not one.model_version.endswith("equal") for one in found)
     return (
         f"{label}: {written.n_rows} forecasts, {len({one.as_of for one in found})} as-ofs"

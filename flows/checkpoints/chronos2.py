@@ -187,7 +187,8 @@ def open_chronos2_lora(
     Raises
     ------
     CheckpointError
-        If a file is damaged, or an adapter was trained on another base.
+        If a file is damaged, or every adapter was trained on another base: one that
+        was is left out beside others that fit.
     """
     from lab.forecasters.chronos2_lora import apply_adapter
     from lab.forecasters.routed import RoutedForecaster
@@ -196,13 +197,7 @@ def open_chronos2_lora(
     base = build_chronos2(source)
     device = pick_device(settings.device)
     variants = {}
-    for route, saved in adapters.items():
-        if saved.card.get("base_version") != source.version:
-            raise CheckpointError(
-                f"chronos2 adapter {route} {saved.version}: trained on"
-                f" {saved.card.get('base_version')}, the model is {source.version};"
-                " train it again"
-            )
+    for route, saved in fitting(adapters, "chronos2", base=source.version).items():
         pipeline = apply_adapter(
             base, saved.files[ADAPTER_CONFIG], saved.files[ADAPTER_WEIGHTS]
         )
@@ -212,6 +207,42 @@ def open_chronos2_lora(
         version = f"{source.version}+{saved.version[:8]}"
         variants[route] = make_chronos2(pipeline, version=version, card=card)
     return RoutedForecaster("chronos2-lora", variants)
+
+
+def fitting(
+    adapters: Mapping[str, Saved], family: str, *, base: str
+) -> dict[str, Saved]:
+    """Return the adapters that were trained on a base.
+
+    A class whose adapter on a new base was not accepted still has its old one: that
+    must not keep the other classes from theirs.
+
+    Parameters
+    ----------
+    adapters : mapping of str to Saved
+        By route.
+    family : str
+        For the message.
+    base : str
+        Version of the base that is here.
+
+    Raises
+    ------
+    CheckpointError
+        If there are some and none was.
+    """
+    found = {
+        route: saved
+        for route, saved in adapters.items()
+        if saved.card.get("base_version") == base
+    }
+    if adapters and not found:
+        route, saved = next(iter(adapters.items()))
+        raise CheckpointError(
+            f"{family} adapter {route} {saved.version}: trained on"
+            f" {saved.card.get('base_version')}, the model is {base}; train it again"
+        )
+    return found
 
 
 def make_chronos2(

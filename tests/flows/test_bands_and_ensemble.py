@@ -125,6 +125,8 @@ def test_untrained_members_are_combined_once_with_equal_weights(workplace: Workp
         * np.array(rows["seasonal", "SP500"]["p10"])
     )
     assert combined["p10"] == pytest.approx(mean)
+    banded = workplace.lake.read("conformal_bands", columns=["model_name"])
+    assert banded["model_name"].to_pylist().count("ensemble") == 2
     again = run_plainly("forecast", forecast_ensemble, timeframe="1d").message
     assert "nothing new" in again
     assert workplace.lake.read("ml_predictions").num_rows == 6

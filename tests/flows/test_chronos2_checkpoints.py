@@ -185,6 +185,10 @@ def test_an_adapter_of_another_base_is_refused(
     other = saved(tmp_path, adapter, base_version="1.other+00000000")
     with pytest.raises(CheckpointError, match=r"trained on 1\.other.*train it again"):
         open_chronos2_lora(settings(), {"index-1d": other})
+    found = open_chronos2_lora(
+        settings(), {"fx-1d": other, "index-1d": saved(tmp_path / "fits", adapter)}
+    )
+    assert found.routes == {"index-1d"}
 
 
 def test_a_folder_with_an_adapter_names_its_base(
