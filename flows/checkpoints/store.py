@@ -200,7 +200,7 @@ class CheckpointStore:
         try:
             card = json.loads(data)
             parse_moment(card["created_at"])
-            dict(card["sha256"]).items()
+            _check_names(card, version)
         except (ValueError, TypeError, KeyError) as error:
             raise CheckpointError(
                 f"checkpoint {name} {version}: {CARD} is damaged: {error}"
@@ -234,6 +234,15 @@ def _check(name: str, files: Mapping[str, bytes], card: Mapping[str, Any]) -> No
     for key in ("created_at", "cutoff"):
         if key not in card:
             raise CheckpointError(f"checkpoint {name}: its card lacks {key}")
+
+
+def _check_names(card: Mapping[str, Any], version: str) -> None:
+    # A card says what is read and, one day, deleted: nothing outside its own folder.
+    if card["version"] != version:
+        raise ValueError(f"it is of version {card['version']!r}")
+    bad = [key for key in dict(card["sha256"]) if not _NAME.fullmatch(key)]
+    if bad:
+        raise ValueError(f"file name {bad[0]!r}")
 
 
 def _sha256(data: bytes) -> str:

@@ -1,5 +1,6 @@
 """Checkpoints under a lake's root."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -129,3 +130,24 @@ def test_an_accepted_version_stays_while_all_later_ones_were_refused(
     assert [one["is_accepted"] for one in store.cards("m")] == [True, False]
     (in_use,) = (one for one in store.cards("m") if one["is_accepted"])
     assert store.load("m", in_use["version"]).files == {"w": b"\x01"}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"sha256": {"../../../../victim": "0"}}, r"file name '\.\./"),
+        ({"version": "../other"}, r"of version '\.\./other'"),
+    ],
+)
+def test_a_card_reaches_nothing_outside_its_folder(
+    tmp_path: Path, change: dict, said: str
+) -> None:
+    store = CheckpointStore(str(tmp_path / "lake"))
+    (tmp_path / "victim").write_text("stays")
+    old = store.save("m", {"w": b"1"}, card())
+    store.save("m", {"w": b"2"}, card(DAY + timedelta(days=1)))
+    place = tmp_path / "lake" / "models" / "m" / old.version / "card.json"
+    place.write_text(json.dumps({**json.loads(place.read_text()), **change}))
+    with pytest.raises(CheckpointError, match=rf"card\.json is damaged: .*{said}"):
+        store.prune(now=DAY + timedelta(days=400))
+    assert (tmp_path / "victim").read_text() == "stays"
