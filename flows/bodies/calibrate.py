@@ -107,6 +107,18 @@ def calibrate_forecasts(run: Run, forecasts: pa.Table, *, timeframe: str) -> Non
 
 
 def _keep(run: Run, rows: pa.Table, timeframe: str) -> int:
+    # A batch and a scoring may overlap: the band that was given first stays.
+    if rows.num_rows == 0:
+        return 0
+    given = run.workplace.lake.read(
+        "conformal_bands",
+        columns=["prediction_id"],
+        filter=(pc.field("as_of") >= pc.min(rows["as_of"]))
+        & (pc.field("as_of") <= pc.max(rows["as_of"])),
+    )["prediction_id"].combine_chunks()
+    rows = rows.filter(pc.invert(pc.is_in(rows["prediction_id"], value_set=given)))
+    if rows.num_rows == 0:
+        return 0
     window = f"calibrate/conformal_bands/{timeframe}/{_ids_hash(rows)}"
     written = run.append("conformal_bands", rows, window=window).n_rows
     run.count("bands", written)

@@ -6,13 +6,14 @@ import numpy as np
 import pyarrow.compute as pc
 import pytest
 
-from flows.bodies.calibrate import calibrate_bands
+from flows.bodies.calibrate import calibrate_bands, calibrate_forecasts
 from flows.bodies.ensemble import forecast_ensemble
 from flows.bodies.forecast import forecast_closes
 from flows.bodies.ingest import ingest_bars
 from flows.bodies.score import score_settled
 from flows.bodies.train_ensemble import backfill_ensemble, train_ensemble
 from flows.checkpoints.store import CheckpointStore
+from flows.runs import Run
 from flows.wiring import Workplace
 from lakehouse.errors import InputError
 from lakehouse.query import connect
@@ -72,6 +73,23 @@ def test_bands_wait_for_the_scores_that_they_are_made_of(workplace: Workplace):
         if row["as_of"] == moments[-1]
     ]
     assert [row["n_labels"][0] for row in last] == [9] * 4
+
+
+def test_a_band_that_another_run_gave_meanwhile_stays(workplace: Workplace):
+    forecast(9)
+
+    def batch(run: Run) -> str:
+        stored = run.read("ml_predictions")
+        newest = stored.filter(pc.equal(stored["as_of"], pc.max(stored["as_of"])))
+        run.read("prediction_scores")  # the version before those of the other run
+        score()
+        calibrate_forecasts(run, newest, timeframe="1d")
+        return "done"
+
+    run_plainly("forecast", batch)
+    bands = workplace.lake.read("conformal_bands")
+    newest = bands.filter(pc.equal(bands["as_of"], pc.max(bands["as_of"])))
+    assert [one[0] for one in newest["n_labels"].to_pylist()] == [9] * 4
 
 
 def test_sql_shows_how_bands_held_beside_the_models_own(workplace: Workplace):
