@@ -16,7 +16,7 @@ from torch.nn import functional
 from lab.forecasters.kronos.engine import Stack, finish, padded, project
 from lab.forecasters.kronos.layers import rotary_table
 
-PATH_BLOCK: Final = 4
+PATH_BLOCK: Final = 2
 """Paths whose queries go against a history in one product, whatever their number."""
 
 
@@ -181,8 +181,7 @@ def run_tails(
     mixed = torch.zeros_like(rows)
     into = mixed[:n_rows].view(shape)
     start = prefix[0].k.shape[3] if prefix else 0
-    table = rotary_table(stack.frequencies, start + shape[2])
-    cos, sin = (part[start:] for part in table)
+    by = turns(stack, start + shape[2])[start:]
     for number, layer in enumerate(stack.layers):
         if number == 0 and projected is not None:
             qkv = projected
@@ -191,7 +190,7 @@ def run_tails(
             qkv = room[:n_rows].view(*shape[:3], -1)
         for path in range(shape[1]):
             q, k, v = split_heads(stack, qkv[:, path])
-            k, q = turned(k, cos, sin), turned(q, cos, sin)
+            k, q = turned(k, by), turned(q, by)
             into[:, path] = _after(prefix[number], q, k, v)
         finish(layer, rows, mixed, tile)
     return rows[:n_rows].view(shape)
@@ -259,15 +258,43 @@ def split_heads(stack: Stack, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return q, k, v
 
 
-def turned(x: Tensor, cos: Tensor, sin: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """Return `layers.rotate` of (..., T, h) in fewer passes, contiguous."""
-    half = x.shape[-1] // 2
-    low, high = x[..., :half], x[..., half:]
-    cos, sin = cos[..., :half].to(x.dtype), sin[..., :half].to(x.dtype)
-    out = x.new_empty(x.shape) if out is None else out
-    torch.mul(low, cos, out=out[..., :half]).addcmul_(high, sin, value=-1)
-    torch.mul(high, cos, out=out[..., half:]).addcmul_(low, sin)
-    return out
+def turns(stack: Stack, length: int) -> Tensor:
+    """Return the rotations of positions 0 to `length` - 1, (length, h / 2) complex."""
+    cos, sin = rotary_table(stack.frequencies, length)
+    half = stack.head // 2
+    return torch.complex(cos[:, :half], sin[:, :half])
+
+
+def turned(x: Tensor, by: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """Rotate pairs of neighbouring channels.
+
+    Parameters
+    ----------
+    x : Tensor of shape (..., T, h)
+        Queries or keys.
+    by : Tensor of shape (T, h / 2), complex64
+        Rotation of each position.
+    out : Tensor of the shape of `x`, float32, optional
+        Where to write.
+
+    Returns
+    -------
+    Tensor of the shape of `x`
+        Contiguous unless `out` is not.
+    """
+    shape = (*x.shape[:-1], -1, 2)
+    full = x.float()
+    into = torch.empty_like(full, memory_format=torch.contiguous_format)
+    if out is not None and out.dtype == full.dtype:
+        into = out
+    torch.mul(
+        torch.view_as_complex(full.view(shape)),
+        by,
+        out=torch.view_as_complex(into.view(shape)),
+    )
+    if out is None or out is into:
+        return into.to(x.dtype)
+    return out.copy_(into)
 
 
 def _attend_itself(
@@ -278,12 +305,12 @@ def _attend_itself(
     if length == 0:
         return
     q, k, v = split_heads(stack, qkv.view(n_series, length, -1))
-    cos, sin = rotary_table(stack.frequencies, length)
-    k = turned(k, cos, sin, out=cache.k.transpose(2, 3))
+    by = turns(stack, length)
+    k = turned(k, by, out=cache.k.transpose(2, 3))
     cache.v.copy_(v)
     if mixed is not None:
         out = functional.scaled_dot_product_attention(
-            turned(q, cos, sin), k, cache.v, is_causal=True
+            turned(q, by), k, cache.v, is_causal=True
         )
         mixed.view(n_series, length, stack.n_heads, -1).copy_(out.transpose(1, 2))
 

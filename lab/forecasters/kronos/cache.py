@@ -17,6 +17,7 @@ from lab.forecasters.kronos.attention import (
     run_prefixes,
     run_tails,
     turned,
+    turns,
 )
 from lab.forecasters.kronos.config import DEPENDENCY_HEADS
 from lab.forecasters.kronos.engine import (
@@ -26,7 +27,6 @@ from lab.forecasters.kronos.engine import (
     project,
     with_rows,
 )
-from lab.forecasters.kronos.layers import rotary_table
 
 TAIL_ROWS = 1_024
 """Rows of tails recomputed at once, to bound memory."""
@@ -139,13 +139,12 @@ class Group:
         stack = self.engine.stack
         shape = (self.n_series, self.plan.n_paths, 3, stack.n_heads, stack.head)
         q, k, v = qkv.view(shape).unbind(dim=2)
-        table = rotary_table(stack.frequencies, self.length + step)
-        cos, sin = (part[-1] for part in table)
+        by = turns(stack, self.length + step)[-1:]
         tail = self._tails[number]
-        tail.k[:, :, :, step - 1] = turned(k, cos, sin)
+        tail.k[:, :, :, step - 1] = turned(k, by)
         tail.v[:, :, :, step - 1] = v
         return attend_newest(
-            turned(q, cos, sin) * stack.head**-0.5,
+            turned(q, by) * stack.head**-0.5,
             self._prefix[number].since(self.offset(step)),
             tail.until(step),
         )

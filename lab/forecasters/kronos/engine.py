@@ -63,12 +63,15 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One block: q, k and v as one matrix, both gates of the feed-forward as one."""
+    """One block: q, k and v as one matrix, both gates of the feed-forward as one.
 
-    norm1: Tensor
+    The weights of the two norms are multiplied into `qkv` and `gates`. In every head of
+    q and k the channels that rotate together lie side by side: scores do not depend on
+    the channels' order.
+    """
+
     qkv: Matrix
     out: Matrix
-    norm2: Tensor
     gates: Matrix
     down: Matrix
 
@@ -259,10 +262,17 @@ def normed(x: Tensor, weight: Tensor) -> Tensor:
     return functional.rms_norm(x, (x.shape[-1],), weight, EPSILON)
 
 
+def scaled(x: Tensor) -> Tensor:
+    """Return `x` over its root mean square, in two passes."""
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+    scale = torch.rsqrt(length.square_().div_(x.shape[-1]).add_(EPSILON))
+    return x * scale.to(x.dtype)
+
+
 def project(layer: Layer, x: Tensor, out: Tensor, tile: int) -> None:
     """Write q, k and v (rows, 3 d) of whole tiles of hidden states (rows, d)."""
     for rows in tiles(len(x), tile):
-        layer.qkv.into(normed(x[rows], layer.norm1), out[rows])
+        layer.qkv.into(scaled(x[rows]), out[rows])
 
 
 def finish(layer: Layer, x: Tensor, mixed: Tensor, tile: int) -> None:
@@ -280,8 +290,8 @@ def finish(layer: Layer, x: Tensor, mixed: Tensor, tile: int) -> None:
     for rows in tiles(len(x), tile):
         part = x[rows]
         layer.out.onto(mixed[rows], part)
-        gate, value = layer.gates(normed(part, layer.norm2)).chunk(2, dim=-1)
-        layer.down.onto(functional.silu(gate) * value, part)
+        gate, value = layer.gates(scaled(part)).chunk(2, dim=-1)
+        layer.down.onto(functional.silu(gate).mul_(value), part)
 
 
 def _tokenizer_engine(module: KronosTokenizer, device: torch.device) -> TokenizerEngine:
@@ -360,19 +370,24 @@ def _stack(
 
 def _layer(block: Block, device: torch.device, dtype: torch.dtype) -> Layer:
     attention, ffn = block.self_attn, block.ffn
-
-    def moved(tensor: Tensor) -> Tensor:
-        return tensor.detach().to(device=device, dtype=dtype, copy=True)
-
     joined = [attention.q_proj, attention.k_proj, attention.v_proj]
     return Layer(
-        norm1=moved(block.norm1.weight),
-        qkv=_joined(joined, device, dtype),
+        qkv=_paired(
+            _joined(joined, device, dtype, norm=block.norm1.weight), attention.n_heads
+        ),
         out=_matrix(attention.out_proj, device, dtype),
-        norm2=moved(block.norm2.weight),
-        gates=_joined([ffn.w1, ffn.w3], device, dtype),
+        gates=_joined([ffn.w1, ffn.w3], device, dtype, norm=block.norm2.weight),
         down=_matrix(ffn.w2, device, dtype),
     )
+
+
+def _paired(qkv: Matrix, n_heads: int) -> Matrix:
+    # Channels j and j + h / 2 of each head of q and k side by side.
+    width = len(qkv.weight) // 3
+    order = torch.arange(2 * width).view(2, n_heads, 2, -1).transpose(2, 3).flatten()
+    rows = torch.cat([order, torch.arange(2 * width, 3 * width)])
+    bias = None if qkv.bias is None else qkv.bias[rows.to(qkv.bias.device)]
+    return Matrix(qkv.weight[rows.to(qkv.weight.device)], bias)
 
 
 def _matrix(linear: nn.Linear, device: torch.device, dtype: torch.dtype) -> Matrix:
@@ -380,9 +395,15 @@ def _matrix(linear: nn.Linear, device: torch.device, dtype: torch.dtype) -> Matr
 
 
 def _joined(
-    linears: Sequence[nn.Linear], device: torch.device, dtype: torch.dtype
+    linears: Sequence[nn.Linear],
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    norm: Tensor | None = None,
 ) -> Matrix:
     weight = torch.cat([one.weight.detach() for one in linears])
+    if norm is not None:
+        weight *= norm
     biases: list[Tensor | None] = [one.bias for one in linears]
     known = [bias.detach() for bias in biases if bias is not None]
     bias = torch.cat(known).to(device, dtype) if known else None
