@@ -43,10 +43,10 @@ def run_batch(
         return told
     # The hour may have turned since: twins are compared as of the same moment.
     as_of = run.parameters["as_ofs"][-1]
-    for twin in family_models(model, run.workplace)[1:]:
-        try:
+    try:
+        for twin in family_models(model, run.workplace)[1:]:
             told += f"; {forecast_closes(run, timeframe=timeframe, model=twin, as_of=as_of)}"
-        except LabError as error:
-            # Adapters of another base, say: the base's own forecasts stand.
-            run.notes.append(f"{twin} {timeframe}: not forecast: {error}")
+    except LabError as error:
+        # Damaged adapters, or another base's: the base's own forecasts stand.
+        run.notes.append(f"{model}-lora {timeframe}: not forecast: {error}")
     return told
