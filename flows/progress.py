@@ -74,3 +74,8 @@ def track(
 def say(line: str) -> None:
     """Say one line to whoever watches."""
     _WATCHER.get().say(line)
+
+
+def plural(count: int, word: str) -> str:
+    """Return `count` with its word: `1 forecast`, `2 forecasts`."""
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"

@@ -11,7 +11,7 @@ from flows.bodies.calibrate import calibrate_forecasts, read_schedule
 from flows.bodies.checkpoints import register_version
 from flows.bodies.moments import NoBarsError, decision_times
 from flows.checkpoints.store import CheckpointStore, card_cutoff
-from flows.progress import track
+from flows.progress import plural, track
 from flows.runs import Run
 from lab.forecasters._base import Forecast
 from lab.forecasters.ensemble import CODE_VERSION, NAME, EnsembleModel, read_model
@@ -108,8 +108,8 @@ def forecast_ensemble(
         calibrate_forecasts(run, rows, timeframe=timeframe)
     n_trained = sum(not one.model_version.endswith("equal") for one in found)
     return (
-        f"{label}: {written.n_rows} forecasts, {len({one.as_of for one in found})} as-ofs"
-        f" up to {max(one.as_of for one in found):%Y-%m-%d %H:%M},"
+        f"{label}: {plural(written.n_rows, 'forecast')},"
+        f" {plural(len({one.as_of for one in found}), 'as-of')} up to {max(one.as_of for one in found):%Y-%m-%d %H:%M},"
         f" {n_trained} with trained weights"
     )
 

@@ -14,6 +14,7 @@ from flows.bodies.ensemble import forecast_ensemble
 from flows.bodies.forecasting import ForecastPlan, compute_forecasts
 from flows.bodies.moments import NoBarsError, decision_times
 from flows.checkpoints.models import MODELS, open_forecaster
+from flows.progress import plural
 from flows.runs import Run
 from lab.forecasters._base import Forecast, Forecaster
 from lab.forecasters.ensemble import NAME as ENSEMBLE
@@ -148,10 +149,10 @@ def _forecast_one(run: Run, forecaster: Forecaster, plan: ForecastPlan) -> str:
     for skip in skips:
         run.notes.append(f"{label}: {skip.symbol} not forecast: {skip.reason}")
     if not forecasts:
-        return (
-            f"{label}: nothing new as of {plan.as_ofs[-1]:%Y-%m-%d %H:%M};"
-            " stored forecasts stay as they are"
-        )
+        moment = f"as of {plan.as_ofs[-1]:%Y-%m-%d %H:%M}"
+        if skips and not plan.done:
+            return f"{label}: no symbol could be forecast {moment}"
+        return f"{label}: nothing new {moment}; stored forecasts stay as they are"
     rows = predictions_table(forecasts, generated_at=run.now, run_id=run.run_id)
     windows = forecast_windows(forecasts)
     written = run.append("ml_predictions", rows, window=windows)
@@ -160,8 +161,8 @@ def _forecast_one(run: Run, forecaster: Forecaster, plan: ForecastPlan) -> str:
         # Earlier decision times wait for their scores: `score` gives them their bands.
         calibrate_forecasts(run, rows, timeframe=plan.timeframe)
     return (
-        f"{label}: {written.n_rows} forecasts, {len(windows)} as-ofs"
-        f" up to {plan.as_ofs[-1]:%Y-%m-%d %H:%M}"
+        f"{label}: {plural(written.n_rows, 'forecast')},"
+        f" {plural(len(windows), 'as-of')} up to {plan.as_ofs[-1]:%Y-%m-%d %H:%M}"
     )
 
 

@@ -129,7 +129,7 @@ def test_an_ensemble_of_nothing_says_what_to_run(workplace: Workplace):
 def test_untrained_members_are_combined_once_with_equal_weights(workplace: Workplace):
     forecast(0)
     told = run_plainly("forecast", forecast_ensemble, timeframe="1d").message
-    assert "ensemble 1d: 2 forecasts, 1 as-ofs" in told
+    assert "ensemble 1d: 2 forecasts, 1 as-of up to" in told
     assert "0 with trained weights" in told
     rows = {
         (row["model_name"], row["symbol"]): row

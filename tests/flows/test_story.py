@@ -60,6 +60,19 @@ def test_a_repeated_story_adds_no_data_row(workplace: Workplace):
     assert "nothing changed" in again[3]
 
 
+def test_a_forecast_before_any_model_could_look_back_says_that_none_was_made(
+    workplace: Workplace,
+):
+    run_plainly("ingest-ohlcv", ingest_bars, source="sample")
+    told = run_plainly(
+        "forecast", forecast_closes, timeframe="1d", as_of="1999-01-15", model="kronos"
+    )
+    assert told.message == (
+        "kronos 1d: no symbol could be forecast as of 1999-01-15 00:00"
+    )
+    assert "kronos 1d: SP500 not forecast: 9 bars known, 16 needed" in told.notes
+
+
 def test_baselines_of_a_lake_without_such_bars_have_nothing_to_do(workplace: Workplace):
     run_plainly("ingest-ohlcv", ingest_bars, source="sample")
 

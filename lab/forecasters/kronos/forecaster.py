@@ -258,8 +258,8 @@ class KronosForecaster:
         n_steps = len(targets.path_ts)
         if n_steps > self._window:
             raise ForecastError(
-                f"{series.symbol} {series.timeframe}: {n_steps} steps ahead, {NAME}"
-                f" with a window of {self._window} can decode that many at most"
+                f"{series.symbol} {series.timeframe}: horizon {horizon} after"
+                f" {n_steps - horizon} missed bars: this {NAME} reaches {self._window}"
             )
         try:
             x, scale = normalise(bar_values(known))

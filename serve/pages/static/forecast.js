@@ -88,6 +88,7 @@ function showWords(forecast, bars, horizon) {
     badge("signature verified"),
     badge(forecast.stale ? "stale" : "fresh", forecast.stale),
     badge(...skill),
+    ...(forecast.is_contaminated ? [badge("its model may have seen these bars in training", true)] : []),
   );
 }
 
