@@ -316,11 +316,15 @@ def split_series(
 
     Notes
     -----
-    Point in time: no bar that judges is trained on, within a series.
+    Point in time: every series is cut at the same moment, so nothing that trains is
+    newer than anything that judges.
     """
     train, judge, newest = [], [], []
+    own = sorted(
+        one.ts[int(one.n_obs * (1 - HELD_BACK))] for one in series if one.n_obs
+    )
     for one in series:
-        first = int(one.n_obs * (1 - HELD_BACK))
+        first = int(np.searchsorted(one.ts, own[len(own) // 2])) if own else 0
         if first < context or one.n_obs - first < HORIZON:
             continue
         levels, events = log_levels(one), _events(encoder, one)

@@ -21,7 +21,7 @@ from flows.checkpoints.folders import (
 )
 from flows.checkpoints.kronos import pick_device
 from flows.checkpoints.settings import ModelSettings
-from flows.checkpoints.store import CARD, Saved, card_cutoff
+from flows.checkpoints.store import CARD, Saved, card_cutoff, fitting
 from lab.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -207,42 +207,6 @@ def open_chronos2_lora(
         version = f"{source.version}+{saved.version[:8]}"
         variants[route] = make_chronos2(pipeline, version=version, card=card)
     return RoutedForecaster("chronos2-lora", variants)
-
-
-def fitting(
-    adapters: Mapping[str, Saved], family: str, *, base: str
-) -> dict[str, Saved]:
-    """Return the adapters that were trained on a base.
-
-    A class whose adapter on a new base was not accepted still has its old one: that
-    must not keep the other classes from theirs.
-
-    Parameters
-    ----------
-    adapters : mapping of str to Saved
-        By route.
-    family : str
-        For the message.
-    base : str
-        Version of the base that is here.
-
-    Raises
-    ------
-    CheckpointError
-        If there are some and none was.
-    """
-    found = {
-        route: saved
-        for route, saved in adapters.items()
-        if saved.card.get("base_version") == base
-    }
-    if adapters and not found:
-        route, saved = next(iter(adapters.items()))
-        raise CheckpointError(
-            f"{family} adapter {route} {saved.version}: trained on"
-            f" {saved.card.get('base_version')}, the model is {base}; train it again"
-        )
-    return found
 
 
 def make_chronos2(

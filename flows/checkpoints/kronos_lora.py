@@ -11,8 +11,7 @@ from flows.checkpoints.kronos import (
     sampling,
 )
 from flows.checkpoints.settings import ModelSettings
-from flows.checkpoints.store import Saved, card_cutoff
-from lab.errors import CheckpointError
+from flows.checkpoints.store import Saved, card_cutoff, fitting
 
 if TYPE_CHECKING:
     from lab.forecasters.routed import RoutedForecaster
@@ -37,7 +36,7 @@ def open_kronos_lora(
     Raises
     ------
     CheckpointError
-        If a file is damaged, or an adapter was trained on another base.
+        If a file is damaged, or no adapter was trained on this base.
     """
     from lab.forecasters.kronos.adapter import read_adapter
     from lab.forecasters.kronos.forecaster import KronosForecaster
@@ -48,13 +47,7 @@ def open_kronos_lora(
     codes, network = build_pair(pair)
     window = settings.kronos_window or pair.window
     variants = {}
-    for route, saved in adapters.items():
-        if saved.card.get("base_version") != pair.version:
-            raise CheckpointError(
-                f"kronos adapter {route} {saved.version}: trained on"
-                f" {saved.card.get('base_version')}, the model is {pair.version};"
-                " train it again"
-            )
+    for route, saved in fitting(adapters, "kronos", base=pair.version).items():
         events = saved.files.get(EVENTS_FILE)
         variants[route] = KronosForecaster(
             codes,

@@ -223,6 +223,42 @@ def card_cutoff(card: Mapping[str, Any]) -> datetime | None:
     return None if text is None else parse_moment(text, what="card: cutoff")
 
 
+def fitting(
+    adapters: Mapping[str, Saved], family: str, *, base: str
+) -> dict[str, Saved]:
+    """Return the adapters that were trained on a base.
+
+    A class whose adapter on a new base was not accepted still has its old one: that
+    must not keep the other classes from theirs.
+
+    Parameters
+    ----------
+    adapters : mapping of str to Saved
+        By route.
+    family : str
+        For the message.
+    base : str
+        Version of the base that is here.
+
+    Raises
+    ------
+    CheckpointError
+        If there are some and none was.
+    """
+    found = {
+        route: saved
+        for route, saved in adapters.items()
+        if saved.card.get("base_version") == base
+    }
+    if adapters and not found:
+        route, saved = next(iter(adapters.items()))
+        raise CheckpointError(
+            f"{family} adapter {route} {saved.version}: trained on"
+            f" {saved.card.get('base_version')}, the model is {base}; train it again"
+        )
+    return found
+
+
 def _check(name: str, files: Mapping[str, bytes], card: Mapping[str, Any]) -> None:
     if not _NAME.fullmatch(name):
         raise CheckpointError(
