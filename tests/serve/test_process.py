@@ -60,6 +60,22 @@ def test_it_is_ready_in_five_seconds_and_stops_when_asked(run):
     assert "Traceback" not in gateway.log.read_text()
 
 
+def test_no_orphan_keeps_the_port_of_a_killed_gateway(run, lake):
+    gateway = run()
+    gateway.process.kill()
+    gateway.process.wait(5)
+    heir = None
+    until = time.monotonic() + 15
+    while heir is None:
+        try:
+            heir = GatewayProcess(lake, gateway.state, *FAST, port=gateway.port)
+        except OSError:
+            assert time.monotonic() < until
+            time.sleep(0.1)
+    assert heir.get(URL).status_code == 200
+    heir.stop()
+
+
 def test_it_follows_what_is_published_and_outlives_it(run, lake):
     gateway = run()
     first = gateway.get(URL).json()
