@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from flows.progress import track
 from flows.runs import Run
 from lab.bars.panel import Panel
+from lab.bars.targets import OBSERVED_BARS
 from lab.bars.timeframes import step
 from lab.forecasters._base import (
     Forecast,
@@ -76,7 +77,7 @@ def compute_forecasts(
     skips : list of ForecastSkip
         Symbols that could not be forecast at the newest decision time.
     """
-    panel = read_panel(run, plan, context=forecaster.context)
+    panel = read_panel(run, plan, context=_bars_needed(forecaster, plan))
     encoder = None
     if isinstance(forecaster, ModelForecaster) and forecaster.takes_events:
         from flows.bodies.events import open_encoder
@@ -116,6 +117,11 @@ def _calls(
     ]
 
 
+def _bars_needed(forecaster: Forecaster, plan: ForecastPlan) -> int:
+    # Which bars come next is told by more of them than a small model looks at.
+    return max(forecaster.context, OBSERVED_BARS[plan.timeframe])
+
+
 def _requests(
     panel: Panel,
     plan: ForecastPlan,
@@ -126,7 +132,9 @@ def _requests(
     # What the plan asks for at one moment and is not stored yet.
     series = [
         one
-        for one in panel.as_of(moment, context=forecaster.context, symbols=plan.symbols)
+        for one in panel.as_of(
+            moment, context=_bars_needed(forecaster, plan), symbols=plan.symbols
+        )
         if (one.symbol, moment) not in plan.done
     ]
     if encoder is None:

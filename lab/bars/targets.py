@@ -21,6 +21,10 @@ _OBSERVED: Final = 6 * _WEEK
 _MIN_OBSERVED: Final = 2 * _WEEK
 _SLOTS: Final = 7 * 24
 
+OBSERVED_BARS: Final = MappingProxyType({"1h": 6 * _SLOTS, "1d": 6 * 7})
+"""Most bars that six weeks can hold: what a forecaster has to be given, however few of
+them its model looks at, for its targets to be those of every other one."""
+
 MAX_MISSED: Final = MappingProxyType({"1h": 24, "1d": 5})
 """Bars that may be missing at the end of a series before it is too stale to forecast."""
 
@@ -59,7 +63,8 @@ def forecast_targets(
     Parameters
     ----------
     ts : ndarray of shape (n_obs,), datetime64[us]
-        Opens of the symbol's known bars, increasing, at least one.
+        Opens of the symbol's known bars, increasing, at least one; the last six weeks
+        of them, if there are as many, whatever part of them a model looks at.
     as_of : datetime or datetime64
         Decision time, UTC.
     horizon : int, bars

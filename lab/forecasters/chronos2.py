@@ -208,7 +208,7 @@ class Chronos2Forecaster:
             request.series, request.as_of, self.context, self.min_context
         )
         targets = forecast_targets(
-            series.ts,
+            request.series.until(request.as_of).ts,
             as_of=request.as_of,
             horizon=horizon,
             timeframe=series.timeframe,

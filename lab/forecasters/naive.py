@@ -128,7 +128,7 @@ class NaiveForecaster:
     ) -> Forecast:
         known = known_context(series, as_of, self.context, self.min_context)
         targets = forecast_targets(
-            known.ts,
+            series.until(as_of).ts,
             as_of=as_of,
             horizon=horizon,
             timeframe=known.timeframe,

@@ -249,7 +249,7 @@ class KronosForecaster:
                 f"{series.symbol} {series.timeframe}: a bar's high is below its low"
             )
         targets = forecast_targets(
-            known.ts,
+            series.until(request.as_of).ts,
             as_of=request.as_of,
             horizon=horizon,
             timeframe=known.timeframe,
