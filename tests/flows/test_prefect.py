@@ -170,8 +170,9 @@ def test_a_second_demo_adds_no_data_row(lab: Place):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     first, second, said = done.stdout.splitlines()
-    # Two symbols as of five moments by four models, and the ensemble's newest.
-    assert json.loads(first)["ml_predictions"] == 2 * 5 * 4 + 2
+    # Two symbols as of five moments by the baselines and the ensemble, as of three by
+    # the two networks.
+    assert json.loads(first)["ml_predictions"] == 2 * (5 * 3 + 3 * 2)
     assert set(json.loads(second).values()) == {0}
     assert said.startswith("no data row added")
 

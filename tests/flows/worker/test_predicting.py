@@ -7,7 +7,8 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import ClassVar
 
 import httpx
@@ -15,6 +16,8 @@ import msgspec
 import numpy as np
 import pytest
 
+from flows.checkpoints.kronos import write_folder
+from flows.checkpoints.models import forget_forecasters, open_forecaster
 from flows.worker.gateway import AwayError, GatewayClient, check_gateway
 from flows.worker.requested import (
     Refusal,
@@ -24,11 +27,13 @@ from flows.worker.requested import (
 )
 from lab.bars.series import Series
 from lab.errors import CheckpointError
+from lab.forecasters._base import ForecastRequest
 from lab.forecasters.naive import NaiveForecaster
 from lab.forecasters.registry import make_forecaster
 from lakehouse.errors import InputError
 from serve.predict.requests import read_order
 from tests.simulators.gateway import REPOSITORY, GatewayProcess
+from tests.simulators.kronos import modules
 from tests.simulators.predict import Desk, WorkerThread, body, working
 
 
@@ -309,6 +314,57 @@ def test_an_idle_worker_stops_within_a_poll(desk):
     started = time.monotonic()
     worker.end()
     assert time.monotonic() - started < 3
+
+
+@pytest.fixture
+def kronos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with a small random Kronos, which this process's settings name."""
+    folder = tmp_path / "kronos"
+    write_folder(folder, *modules(), card={"name": "random", "cutoff": None})
+    monkeypatch.setenv("ALPHALAKE_KRONOS", str(folder))
+    forget_forecasters()
+    yield folder
+    forget_forecasters()
+
+
+def test_kronos_answers_clients_with_what_it_forecasts_alone(desk, kronos):
+    histories = [body(n, seed=n, model="kronos") for n in (60, 150, 450)]
+    attended(desk)
+    with ThreadPoolExecutor(3) as pool:
+        asked = [pool.submit(desk.ask, one) for one in histories]
+        until(lambda: desk.metric('predict_queue{state="waiting"}') == 3)
+        with working(desk, opener=open_forecaster, preload=("kronos",)):
+            answers = [one.result() for one in asked]
+    assert {one.status_code for one in answers} == {200}
+    model = open_forecaster("kronos", desk.workplace)
+    for history, answer in zip(histories, answers, strict=True):
+        got = answer.json()
+        bars = wire(history).ohlcv
+        series = Series(
+            *("unnamed", "1h", "24x7", "other"),
+            np.array([ts.replace(tzinfo=None) for ts in bars.ts], "datetime64[us]"),
+            *(np.array(getattr(bars, name)) for name in bars.__struct_fields__[1:]),
+        )
+        as_of = datetime.fromisoformat(got["as_of"])
+        (alone,) = model.forecast_requests([ForecastRequest(series, as_of)], horizon=5)
+        assert got["model_version"] == alone.model_version == model.version
+        assert got["is_contaminated"]
+        for name in ("p10", "p50", "p90"):
+            assert got[name] == getattr(alone, name).tolist()
+        assert np.array_equal(np.float32(got["samples"]), alone.samples)
+
+
+def test_damaged_weights_are_a_refusal_and_cost_no_other_model(desk, kronos):
+    weights = kronos / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with working(desk, opener=open_forecaster, preload=("kronos",)):
+        attended(desk)
+        answer = desk.ask(body(150, model="kronos", seed=5000))
+        other = desk.ask(body(150, seed=5000))
+    assert answer.status_code == 503
+    assert answer.json()["type"].endswith("no-model")
+    assert "model.safetensors is not the file its card" in answer.json()["detail"]
+    assert other.status_code == 200
 
 
 KILLED = """
