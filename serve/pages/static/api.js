@@ -56,7 +56,7 @@ export async function showBanner(element) {
   if (!status) return null;
   const lines = [];
   if (status.demo) lines.push(`Demo: time stands at ${formatTime(status.now, "1h")} UTC; ages are measured against that date.`);
-  if (status.stale) lines.push("The lab has not published lately; these are the last verified artefacts.");
+  if (status.stale) lines.push("Some of what the lab publishes is stale; shown is what was last verified.");
   element.textContent = lines.join(" ");
   element.hidden = lines.length === 0;
   return status;

@@ -45,9 +45,15 @@ function line(name, rows, models) {
   element.append(head, cell("td", error(known?.court.mae_persistence), "number"));
   for (const model of models) {
     const row = byModel.get(model);
-    element.append(row ? cell("td", [chip(row), ` ${error(row.court?.mae)}`], "verdict") : cell("td", "–", "verdict"));
+    element.append(row ? cell("td", [chip(row), ` ${error(row.court?.mae)}${ownPersistence(row, known)}`], "verdict") : cell("td", "–", "verdict"));
   }
   return element;
+}
+
+// Models forecast at other moments than the row's first: then "the price stays" errs otherwise there.
+function ownPersistence(row, known) {
+  const [own, shown] = [row.court?.mae_persistence, known?.court.mae_persistence].map((value) => value ?? null);
+  return own === null || shown === null || error(own) === error(shown) ? "" : ` (${error(own)})`;
 }
 
 const POOLS = { all: "All symbols" };
