@@ -124,18 +124,19 @@ def run_prefixes(
         mine = [found[job].of(series) for job, series in jobs]
         x = _packed([inputs[job][series] for job, series in jobs], tile)
         qkv = x.new_empty(len(x), 3 * x.shape[1])
-        if projected is not None:
-            _pack([projected[job][series] for job, series in jobs], qkv)
         mixed = torch.zeros_like(x)
         for number, layer in enumerate(stack.layers):
             if number or projected is None:
                 project(layer, x, qkv, tile)
             is_wanted = has_hidden or number + 1 < len(stack.layers)
             start = 0
-            for one in mine:
+            for one, (job, series) in zip(mine, jobs, strict=True):
                 stop = start + one.hidden.shape[0] * one.hidden.shape[1]
+                own = qkv[start:stop].view(*one.hidden.shape[:2], -1)
+                if number == 0 and projected is not None:
+                    own = projected[job][series]
                 into = mixed[start:stop] if is_wanted else None
-                _attend_itself(stack, qkv[start:stop], one.layers[number], into)
+                _attend_itself(stack, own, one.layers[number], into)
                 start = stop
             if is_wanted:
                 finish(layer, x, mixed, tile)
@@ -180,18 +181,23 @@ def run_tails(
     room = rows.new_empty(len(rows), 3 * shape[3])
     mixed = torch.zeros_like(rows)
     into = mixed[:n_rows].view(shape)
-    start = prefix[0].k.shape[3] if prefix else 0
+    start = prefix[0].v.shape[2] if prefix else 0
     by = turns(stack, start + shape[2])[start:]
+    size = (shape[0], stack.n_heads, start + shape[2], stack.head)
+    keys, values = x.new_empty(size), x.new_empty(size)
     for number, layer in enumerate(stack.layers):
         if number == 0 and projected is not None:
             qkv = projected
         else:
             project(layer, rows, room, tile)
             qkv = room[:n_rows].view(*shape[:3], -1)
+        keys[:, :, :start] = prefix[number].k.transpose(2, 3)
+        values[:, :, :start] = prefix[number].v
         for path in range(shape[1]):
             q, k, v = split_heads(stack, qkv[:, path])
-            k, q = turned(k, by), turned(q, by)
-            into[:, path] = _after(prefix[number], q, k, v)
+            turned(k, by, out=keys[:, :, start:])
+            values[:, :, start:] = v
+            into[:, path] = _attend_last(turned(q, by), keys, values)
         finish(layer, rows, mixed, tile)
     return rows[:n_rows].view(shape)
 
@@ -202,7 +208,7 @@ def attend_newest(q: Tensor, history: KeyValue, tail: Tail) -> Tensor:
     Parameters
     ----------
     q : Tensor of shape (B, S, H, h)
-        Queries, rotated and divided by sqrt(h).
+        Queries, rotated; `engine` has divided them by sqrt(h).
     history : KeyValue
         Shared by a series' paths.
     tail : Tail
@@ -300,17 +306,18 @@ def turned(x: Tensor, by: Tensor, *, out: Tensor | None = None) -> Tensor:
 def _attend_itself(
     stack: Stack, qkv: Tensor, cache: KeyValue, mixed: Tensor | None
 ) -> None:
-    # Causal attention of histories; fills their cache and `mixed` (B * T, d), if any.
+    # Causal attention of histories (B, T, 3 d); fills their cache and `mixed`
+    # (B * T, d), if any.
     n_series, _, _, length = cache.k.shape
     if length == 0:
         return
-    q, k, v = split_heads(stack, qkv.view(n_series, length, -1))
+    q, k, v = split_heads(stack, qkv)
     by = turns(stack, length)
     k = turned(k, by, out=cache.k.transpose(2, 3))
     cache.v.copy_(v)
     if mixed is not None:
         out = functional.scaled_dot_product_attention(
-            turned(q, by), k, cache.v, is_causal=True
+            turned(q, by), k, cache.v, is_causal=True, scale=1.0
         )
         mixed.view(n_series, length, stack.n_heads, -1).copy_(out.transpose(1, 2))
 
@@ -343,24 +350,14 @@ def _blocks(inputs: Sequence[Tensor]) -> list[list[tuple[int, slice]]]:
     return blocks
 
 
-def _after(history: KeyValue, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    # Attention of one path's tail (B, H, n, h): all of the history, causal in itself.
-    n_series, n_heads, n_new, head = q.shape
-    n_old = history.k.shape[3]
-    queries = (q * head**-0.5).reshape(-1, n_new, head)
-    recent = multiply(queries, k.flatten(0, 1).transpose(1, 2))
+def _attend_last(q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    # Attention of the last n positions (B, H, n, h) of (B, H, T, h), causal; (B, n, d).
+    n_new = q.shape[2]
+    scores = multiply(q.flatten(0, 1), keys.flatten(0, 1).transpose(1, 2))
     later = torch.ones(n_new, n_new, dtype=torch.bool, device=q.device).triu(1)
-    recent = recent.masked_fill(later, float("-inf"))
-    values = v.reshape(-1, n_new, head)
-    if n_old == 0:
-        mixed = multiply(recent.softmax(dim=-1), values)
-    else:
-        old = multiply(queries, history.k.flatten(0, 1))
-        weights = torch.cat([old, recent], dim=-1).softmax(dim=-1)
-        mixed = multiply(weights[..., :n_old], history.v.flatten(0, 1))
-        mixed = mixed + multiply(weights[..., n_old:], values)
-    mixed = mixed.view(n_series, n_heads, n_new, head)
-    return mixed.transpose(1, 2).flatten(2)
+    scores[..., -n_new:].masked_fill_(later, float("-inf"))
+    mixed = multiply(scores.softmax(dim=-1), values.flatten(0, 1))
+    return mixed.view(q.shape).transpose(1, 2).flatten(2)
 
 
 def _packed(parts: Sequence[Tensor], tile: int) -> Tensor:

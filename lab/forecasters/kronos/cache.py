@@ -11,7 +11,6 @@ from torch import Tensor
 
 from lab.forecasters.kronos.attention import (
     KeyValue,
-    Prefix,
     Tail,
     attend_newest,
     run_prefixes,
@@ -23,8 +22,8 @@ from lab.forecasters.kronos.config import DEPENDENCY_HEADS
 from lab.forecasters.kronos.engine import (
     NetworkEngine,
     normed,
-    product,
     project,
+    scaled_product,
     with_rows,
 )
 
@@ -117,14 +116,15 @@ class Group:
             self._tail_qkv = flat.new_zeros(*steps, 3 * shape[-1])
         known = None if self._base_qkv is None else [self._base_qkv]
         found = run_prefixes(stack, [self.base], plan.wide_rows, projected=known)[0]
-        hidden = self._keep_history(found)
+        self._prefix = [one.for_few() for one in found.layers]
+        self._old = self._history_kv(found.hidden)
         n_cached = sum(not self.is_recomputed(step) for step in range(1, plan.horizon))
         heads = [(stack.n_heads, stack.head)] * len(stack.layers)
         self._tails = [self._room(*size, n_cached) for size in heads]
         width = self.engine.width // DEPENDENCY_HEADS
         self._new = self._room(DEPENDENCY_HEADS, width, n_cached)
-        newest = hidden[:, -1:].expand(-1, plan.n_paths, -1)
-        return newest.reshape(-1, shape[-1])
+        newest = found.hidden[:, -1:].expand(-1, plan.n_paths, -1)
+        return normed(newest.reshape(-1, shape[-1]), self.engine.norm)
 
     def remember(self, step: int, x: Tensor, qkv: Tensor) -> None:
         """Keep a step's input and its first projection, where it is needed again."""
@@ -144,7 +144,7 @@ class Group:
         tail.k[:, :, :, step - 1] = turned(k, by)
         tail.v[:, :, :, step - 1] = v
         return attend_newest(
-            turned(q, by) * stack.head**-0.5,
+            turned(q, by),
             self._prefix[number].since(self.offset(step)),
             tail.until(step),
         )
@@ -200,8 +200,7 @@ class Group:
             self.engine.stack, inputs, self.plan.wide_rows, projected=known
         )
         for start, prefix in zip(offsets, found, strict=True):
-            hidden = normed(prefix.hidden, self.engine.norm)
-            self._ahead[start] = (prefix.layers, self._history_kv(hidden))
+            self._ahead[start] = (prefix.layers, self._history_kv(prefix.hidden))
 
     def _run_tail(
         self, series: slice, prefix: list[KeyValue], step: int
@@ -216,25 +215,20 @@ class Group:
             self.plan.wide_rows,
             projected=self._tail_qkv[series, :, :step],
         )
-        hidden = normed(out, self.engine.norm)
-        kv = self._dependency_kv(hidden)
-        width = hidden.shape[-1]
-        return hidden[:, :, -1].reshape(-1, width), _dependency_heads(kv)
-
-    def _keep_history(self, found: Prefix) -> Tensor:
-        hidden = normed(found.hidden, self.engine.norm)
-        self._prefix = [one.for_few() for one in found.layers]
-        self._old = self._history_kv(hidden)
-        return hidden
+        newest = normed(out[:, :, -1].flatten(0, 1), self.engine.norm)
+        return newest, _dependency_heads(self._dependency_kv(out))
 
     def _history_kv(self, hidden: Tensor) -> KeyValue:
-        both = _dependency_heads(self._dependency_kv(hidden)[:, None])
-        k = both.k[:, 0].transpose(2, 3).contiguous()
-        return KeyValue(k, both.v[:, 0])
+        kv = self._dependency_kv(hidden)
+        k, v = kv.view(*kv.shape[:-1], 2, DEPENDENCY_HEADS, -1).unbind(dim=2)
+        return KeyValue(
+            k.permute(0, 2, 3, 1).contiguous(), v.transpose(1, 2).contiguous()
+        )
 
     def _dependency_kv(self, hidden: Tensor) -> Tensor:
+        # Of states before the final norm (..., d): (..., 2 d).
         flat = hidden.reshape(-1, hidden.shape[-1])
-        kv = product(flat, self.engine.dependency_kv, self.plan.wide_rows)
+        kv = scaled_product(flat, self.engine.dependency_kv, self.plan.wide_rows)
         return kv.view(*hidden.shape[:-1], -1)
 
     def _room(self, n_heads: int, head: int, n_steps: int) -> Tail:

@@ -67,7 +67,7 @@ class Layer:
 
     The weights of the two norms are multiplied into `qkv` and `gates`. In every head of
     q and k the channels that rotate together lie side by side: scores do not depend on
-    the channels' order.
+    the channels' order. q is divided by sqrt(h).
     """
 
     qkv: Matrix
@@ -124,9 +124,11 @@ class NetworkEngine:
     stack : Stack
     norm : Tensor of shape (d,)
     s1_head, s2_head : Matrix
+        From states after a norm.
     query_rows : Tensor of shape (V1, d)
         Each coarse token's query in the dependency layer, divided by sqrt(d / 4).
     dependency_kv, dependency_out : Matrix
+        The first from states before the final norm, whose weight is multiplied in.
     dependency_norm : Tensor of shape (d,)
     """
 
@@ -250,10 +252,21 @@ def product(x: Tensor, matrix: Matrix, tile: int) -> Tensor:
     -------
     Tensor of shape (rows, n_out)
     """
-    whole = x if tile == 0 or len(x) % tile == 0 else with_rows(x, tile)
-    out = x.new_empty(len(whole), len(matrix.weight))
-    for rows in tiles(len(whole), tile):
-        matrix.into(whole[rows], out[rows])
+    return _multiplied(x, matrix, tile, is_scaled=False)
+
+
+def scaled_product(x: Tensor, matrix: Matrix, tile: int) -> Tensor:
+    """Multiply tile by tile what `scaled` makes of `x`; see `product`."""
+    return _multiplied(x, matrix, tile, is_scaled=True)
+
+
+def _multiplied(x: Tensor, matrix: Matrix, tile: int, *, is_scaled: bool) -> Tensor:
+    out = x.new_empty(padded(len(x), tile), len(matrix.weight))
+    for rows in tiles(len(x), tile):
+        part = x[rows]
+        if tile and len(part) < tile:
+            part = with_rows(part, tile)
+        matrix.into(scaled(part) if is_scaled else part, out[rows])
     return out[: len(x)]
 
 
@@ -349,7 +362,12 @@ def _network_engine(
         s1_head=matrix(module.head.proj_s1),
         s2_head=matrix(module.head.proj_s2),
         query_rows=moved(query),
-        dependency_kv=_joined([attention.k_proj, attention.v_proj], device, dtype),
+        dependency_kv=_joined(
+            [attention.k_proj, attention.v_proj],
+            device,
+            dtype,
+            norm=module.norm.weight,
+        ),
         dependency_out=matrix(attention.out_proj),
         dependency_norm=moved(module.dep_layer.norm.weight),
     )
@@ -382,12 +400,15 @@ def _layer(block: Block, device: torch.device, dtype: torch.dtype) -> Layer:
 
 
 def _paired(qkv: Matrix, n_heads: int) -> Matrix:
-    # Channels j and j + h / 2 of each head of q and k side by side.
+    # Channels j and j + h / 2 of each head of q and k side by side; q over sqrt(h).
     width = len(qkv.weight) // 3
+    scale = torch.ones(3 * width, device=qkv.weight.device, dtype=qkv.weight.dtype)
+    scale[:width] = (width // n_heads) ** -0.5
     order = torch.arange(2 * width).view(2, n_heads, 2, -1).transpose(2, 3).flatten()
     rows = torch.cat([order, torch.arange(2 * width, 3 * width)])
-    bias = None if qkv.bias is None else qkv.bias[rows.to(qkv.bias.device)]
-    return Matrix(qkv.weight[rows.to(qkv.weight.device)], bias)
+    rows = rows.to(scale.device)
+    bias = None if qkv.bias is None else (qkv.bias * scale)[rows]
+    return Matrix((qkv.weight * scale[:, None])[rows], bias)
 
 
 def _matrix(linear: nn.Linear, device: torch.device, dtype: torch.dtype) -> Matrix:

@@ -29,6 +29,7 @@ from lab.forecasters.kronos.engine import (
     padded,
     product,
     project,
+    scaled_product,
 )
 from lab.forecasters.kronos.filtering import Filter, chances
 from lab.forecasters.kronos.network import TIME_TABLES
@@ -210,10 +211,10 @@ def _run_newest(
         for group in groups:
             mixed[group.rows] = group.attend(number, qkv[group.rows], step)
         finish(layer, x, mixed, tile)
-    x.copy_(normed(x, engine.norm))
-    kv = product(x, engine.dependency_kv, tile)
+    kv = scaled_product(x, engine.dependency_kv, tile)
     for group in groups:
         group.keep_newest(kv[group.rows], step)
+    x.copy_(normed(x, engine.norm))
 
 
 def _fine_logits(
