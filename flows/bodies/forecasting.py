@@ -79,7 +79,7 @@ def compute_forecasts(
     """
     panel = read_panel(run, plan, context=_bars_needed(forecaster, plan))
     encoder = None
-    if isinstance(forecaster, ModelForecaster) and forecaster.takes_events:
+    if isinstance(forecaster, ModelForecaster):
         from flows.bodies.events import open_encoder
 
         encoder = open_encoder(run, plan.timeframe)
@@ -137,17 +137,21 @@ def _requests(
         )
         if (one.symbol, moment) not in plan.done
     ]
-    if encoder is None:
+    if encoder is None or not isinstance(forecaster, ModelForecaster):
         return [ForecastRequest(one, moment) for one in series]
     from flows.bodies.events import requests_with_events
 
-    return requests_with_events(
+    requests = requests_with_events(
         encoder,
         series,
         as_of=moment,
         horizon=plan.horizon,
         context=forecaster.context,
     )
+    if forecaster.takes_events:
+        return requests
+    # What is scheduled ahead is noted on the forecast; the model does not see it.
+    return [one._replace(events=None) for one in requests]
 
 
 def _forecast(

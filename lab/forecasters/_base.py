@@ -59,7 +59,8 @@ class Forecast:
     is_contaminated : bool
         Whether the window lies before the model's training cut-off.
     event_context : str or None
-        JSON of the scheduled releases that the model saw.
+        JSON of the releases scheduled within the horizon, as announced by `as_of`;
+        whether the model was conditioned on them is the model's affair.
     quantiles : ndarray of shape (21, horizon), float32, or None
         Quantiles at `lakehouse.schema.forecasts.QUANTILE_LEVELS`, for models that give
         them; CRPS is taken from them where there are no samples.

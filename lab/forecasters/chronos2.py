@@ -289,7 +289,7 @@ class Chronos2Forecaster:
             samples=None,
             seed=seed,
             is_contaminated=self.cutoff is None or request.as_of < self.cutoff,
-            event_context=request.event_context if self.takes_events else None,
+            event_context=request.event_context,
             quantiles=prices[self._grid].astype(np.float32) if self._grid else None,
         )
 

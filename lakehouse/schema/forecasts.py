@@ -78,7 +78,9 @@ ML_PREDICTIONS = TableSpec(
         ),
         ColumnSpec("seed", INTEGER, "Seed of the request.", minimum=0),
         text(
-            "event_context", "JSON: scheduled releases the model saw.", is_nullable=True
+            "event_context",
+            "JSON: releases scheduled within the horizon, as announced by as_of.",
+            is_nullable=True,
         ),
         flag(
             "is_contaminated",
