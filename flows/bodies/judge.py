@@ -93,7 +93,11 @@ def keep_verdicts(run: Run, verdicts: pa.Table) -> str:
     n_skilled = pc.sum(cells["has_skill"]).as_py() or 0
     run.count("cells_judged", n_judged)
     run.count("cells_with_skill", n_skilled)
-    told = f"skill in {n_skilled} of {n_judged} judged cells, {cells.num_rows} in all"
+    told = (
+        f"skill in {n_skilled} of {n_judged} judged cells, {cells.num_rows} in all"
+        if n_judged
+        else f"none of {cells.num_rows} cells has enough settled forecasts to judge"
+    )
     timeframe, moment = verdicts["timeframe"][0], verdicts["judged_as_of"][0]
     stored = run.read(
         "skill_verdicts",
