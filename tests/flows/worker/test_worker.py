@@ -7,22 +7,39 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import httpx
+import psutil
 import pytest
 
-from tests.simulators.kronos import checkpoint
+from flows.bodies.batch import run_batch
+from flows.bodies.forecast import forecast_closes
+from flows.bodies.publish import publish_artefacts
+from flows.checkpoints.kronos import write_folder
+from flows.runs import Body, Outcome, execute
+from flows.setup import set_up_trust
+from flows.wiring import Workplace
+from lakehouse.clock import Clock, parse_moment
+from lakehouse.store import Lake
+from lakehouse.trust.tokens import issue, state_folder
+from tests.simulators.gateway import GatewayProcess
+from tests.simulators.kronos import modules
 from tests.simulators.places import Place, bare_environment
+from tests.simulators.predict import body
 from tests.simulators.server import ask, prefect_server
 
 pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("worker")]
 NOW = "2018-10-01T00:00:00Z"
 ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
-COLUMNS = "symbol, timeframe, model_name, as_of, target_ts, p10, p50, p90"
+SHOWCASE = "/showcase/ml-prediction/SP500?model_name=kronos&timeframe=1d"
+COLUMNS = ["symbol", "model_name", "as_of", "target_ts", "p10", "p50", "p90"]
 
 
 @dataclass(frozen=True)
@@ -62,9 +79,21 @@ class Lab:
         return sum(one["active_slots"] for one in limits if one["name"] == "gpu")
 
     def forecasts(self) -> list[dict[str, Any]]:
-        return self.place.rows(
-            f"SELECT {COLUMNS} FROM ml_predictions ORDER BY model_name, as_of, symbol"
-        )
+        order = [(name, "ascending") for name in ("model_name", "as_of", "symbol")]
+        rows = self.workplace.lake.read("ml_predictions", columns=COLUMNS)
+        return rows.sort_by(order).to_pylist()
+
+    @property
+    def workplace(self) -> Workplace:
+        """The lab's place, for this process to work in."""
+        folder, clock = self.place.folder, Clock(parse_moment(NOW), "argument")
+        lake = Lake.open(self.place.root, clock=clock)
+        return Workplace(lake, clock, folder / "keys", folder / "state")
+
+    def run_here(self, body: Body, **parameters: Any) -> Outcome:
+        """Run a body in this process, on no server."""
+        place = self.workplace
+        return execute("here", body, workplace=place, parameters=parameters)
 
 
 def wait_until(is_so: Callable[[], bool], *, timeout_s: float = 60) -> None:
@@ -158,24 +187,11 @@ def worker(lab: Lab, *words: str, **environment: str) -> Iterator[Worker]:
         found.kill()
 
 
-def write_checkpoint(folder: Path) -> None:
-    """Write a tiny random predictor, and its tokenizer beside it."""
-    files = checkpoint()
-    for name, config, weights in (
-        ("tokenizer", files.tokenizer_config, files.tokenizer_weights),
-        ("model", files.network_config, files.network_weights),
-    ):
-        (folder / name).mkdir(parents=True)
-        (folder / name / "config.json").write_bytes(config)
-        (folder / name / "model.safetensors").write_bytes(weights)
-
-
 def test_one_process_serves_the_pool_with_models_loaded_once(fresh: Lab):
     weights = fresh.place.folder / "weights"
-    write_checkpoint(weights)
+    write_folder(weights, *modules(), card={"name": "random", "cutoff": None})
     models = {
-        "ALPHALAKE_KRONOS": str(weights / "model"),
-        "ALPHALAKE_KRONOS_TOKENIZER": str(weights / "tokenizer"),
+        "ALPHALAKE_KRONOS": str(weights),
         "ALPHALAKE_CHRONOS2": str(fresh.place.folder / "nowhere"),
     }
     with worker(fresh, **models) as serving:
@@ -212,7 +228,7 @@ def test_one_process_serves_the_pool_with_models_loaded_once(fresh: Lab):
         assert serving.drain() == 0
     assert "none polls pool gpu" in fresh.place.verb("status").stdout
 
-    runs = fresh.place.rows("SELECT flow, status, message FROM runs ORDER BY flow")
+    runs = fresh.workplace.lake.read("runs").sort_by("flow").to_pylist()
     assert [(run["flow"], run["status"]) for run in runs] == [
         ("chronos2-batch", "failed"),
         ("ingest-ohlcv", "completed"),
@@ -223,17 +239,15 @@ def test_one_process_serves_the_pool_with_models_loaded_once(fresh: Lab):
     assert "deadline 2020-01-01 00:00 passed; skipped" in runs[-1]["message"]
     [line] = [one for one in serving.said.splitlines() if "chronos2-1d" in one]
     assert "chronos2-1d Failed: CheckpointError" in line
-    figures = fresh.place.rows(
-        "SELECT name, min(value) AS least, count(*) AS n FROM telemetry"
-        " WHERE name LIKE 'worker.%' GROUP BY name ORDER BY name"
-    )
-    assert [(row["name"], row["n"]) for row in figures] == [
-        ("worker.is_completed", 4),
-        ("worker.queue_seconds", 4),
-        ("worker.rss_bytes", 4),
-        ("worker.run_seconds", 4),
-    ]
-    assert next(row["least"] for row in figures if "rss" in row["name"]) > 5e7
+    figures = fresh.workplace.lake.read("telemetry").to_pylist()
+    found = Counter(row["name"] for row in figures)
+    assert {name: n for name, n in found.items() if name.startswith("worker.")} == {
+        "worker.is_completed": 4,
+        "worker.queue_seconds": 4,
+        "worker.rss_bytes": 4,
+        "worker.run_seconds": 4,
+    }
+    assert min(row["value"] for row in figures if "rss" in row["name"]) > 5e7
 
 
 def test_a_killed_workers_run_goes_on_once_and_a_signalled_one_ends_it(fresh: Lab):
@@ -273,17 +287,106 @@ def test_a_killed_workers_run_goes_on_once_and_a_signalled_one_ends_it(fresh: La
     assert fresh.read_run(overdue)["state_name"] == "DeadlinePassed"
     assert fresh.slots_taken() == 0
 
-    again = fresh.at("plain")
-    shutil.copytree(
-        f"{fresh.place.root}/tables/ohlcv", f"{again.place.root}/tables/ohlcv"
-    )
-    shutil.copytree(
-        f"{fresh.place.root}/tables/instruments",
-        f"{again.place.root}/tables/instruments",
-    )
-    alone = replace(again, place=replace(again.place, api_url="http://127.0.0.1:9/api"))
-    assert alone.place.verb("forecast", "--timeframe", "1d").returncode == 0
+    alone = fresh.at("plain")
+    for table in ("ohlcv", "instruments"):
+        folder = f"tables/{table}"
+        shutil.copytree(f"{fresh.place.root}/{folder}", f"{alone.place.root}/{folder}")
+    alone.run_here(forecast_closes, timeframe="1d")
     assert fresh.forecasts() == alone.forecasts()
+
+
+@pytest.fixture
+def published(fresh: Lab, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A forecast by Kronos, signed and published; its weights' folder."""
+    weights = fresh.place.folder / "weights"
+    write_folder(weights, *modules(), card={"name": "random", "cutoff": None})
+    monkeypatch.setenv("ALPHALAKE_KRONOS", str(weights))
+    set_up_trust(fresh.workplace)
+    fresh.run_here(run_batch, model="kronos", timeframe="1d")
+    fresh.run_here(publish_artefacts)
+    return weights
+
+
+class Disk:
+    """The disk of another process: `fill` lets it write no file of any size."""
+
+    def __init__(self, pid: int) -> None:
+        self._process = psutil.Process(pid)
+        self._usual = self._process.rlimit(psutil.RLIMIT_FSIZE)
+
+    def fill(self) -> None:
+        self._process.rlimit(psutil.RLIMIT_FSIZE, (8192, self._usual[1]))
+
+    def free(self) -> None:
+        self._process.rlimit(psutil.RLIMIT_FSIZE, self._usual)
+
+
+@pytest.mark.skipif(not hasattr(psutil, "RLIMIT_FSIZE"), reason="needs Linux")
+def test_bad_weights_a_full_disk_and_a_kill_leave_the_lab_and_what_was_verified(
+    fresh: Lab, published: Path
+):
+    place = fresh.place
+    source = SimpleNamespace(root=place.root, trust=place.folder / "keys" / "root.json")
+    gateway = GatewayProcess(source, place.folder / "state", "--now", NOW)
+    state = state_folder(gateway.state, source.trust.read_bytes())
+    tokens = {
+        role: issue(state, role, now=parse_moment(NOW))
+        for role in ("predict", "worker")
+    }
+    served = gateway.until(SHOWCASE, lambda answer: answer.status_code == 200).json()
+    assert (served["as_of"], served["stale"]) == ("2018-09-28T20:00:00Z", False)
+
+    later = replace(fresh, place=replace(place, now="2018-10-03T00:00:00Z"))
+    damaged = published / "model" / "model.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    made = fresh.forecasts()
+    try:
+        with worker(
+            later,
+            *("--gateway", gateway.url),
+            ALPHALAKE_KRONOS=str(published),
+            ALPHALAKE_WORKER_TOKEN=tokens["worker"],
+        ) as serving:
+            broken = later.wait_for(later.start_run(model="kronos"))
+            assert broken["state_type"] == "FAILED"
+            asked = httpx.post(
+                f"{gateway.url}/predict",
+                json=body(150, model="kronos"),
+                headers={"Authorization": f"Bearer {tokens['predict']}"},
+                timeout=40,
+            )
+            assert asked.status_code == 503
+            assert asked.json()["detail"] in broken["state"]["message"]
+
+            disk = Disk(serving.process.pid)
+            disk.fill()
+            full = later.wait_for(later.start_run())
+            assert full["state_type"] == "FAILED"
+            assert fresh.forecasts() == made
+            disk.free()
+            good = later.wait_for(later.start_run())
+            assert good["state_type"] == "COMPLETED", serving.said
+            assert len(fresh.forecasts()) == len(made) + 2
+            serving.kill()
+        for lost in (
+            "kronos-1d Failed: CheckpointError: ",
+            "naive-1d Failed: StoreError",
+        ):
+            assert (
+                len([line for line in serving.said.splitlines() if lost in line]) == 1
+            )
+        assert "Traceback" not in serving.said
+
+        # Nobody is left but the gateway: it serves what it verified, and says how old.
+        answer = gateway.get(SHOWCASE)
+        assert answer.json() == served
+        assert int(answer.headers["age"]) <= 30
+        gateway.kill()
+        gateway = GatewayProcess(source, gateway.state, "--now", later.place.now)
+        old = gateway.until(SHOWCASE, lambda answer: answer.status_code == 200).json()
+        assert old == {**served, "stale": True}
+    finally:
+        gateway.stop()
 
 
 def test_without_a_server_the_worker_says_so_in_one_line(tmp_path: Path):
