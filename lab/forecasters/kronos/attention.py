@@ -132,7 +132,7 @@ def run_prefixes(
             start = 0
             for one, (job, series) in zip(mine, jobs, strict=True):
                 stop = start + one.hidden.shape[0] * one.hidden.shape[1]
-                own = qkv[start:stop].view(*one.hidden.shape[:2], -1)
+                own = qkv[start:stop].view(*one.hidden.shape[:2], qkv.shape[1])
                 if number == 0 and projected is not None:
                     own = projected[job][series]
                 into = mixed[start:stop] if is_wanted else None
