@@ -107,7 +107,7 @@ def run_worker(
         if plan.server is None:
             say(f"no Prefect server at {api_url()}: predictions only")
         stop = threading.Event()
-        with _predictions(plan, stop, say):
+        with _predictions(plan, stop, say, is_preloaded=is_preloaded):
             return asyncio.run(_serve(plan, stop, say, warm))
 
 
@@ -188,13 +188,16 @@ def _leave_now(number: int) -> NoReturn:
 
 
 @contextmanager
-def _predictions(plan: WorkerPlan, stop: threading.Event, say: Say) -> Iterator[None]:
+def _predictions(
+    plan: WorkerPlan, stop: threading.Event, say: Say, *, is_preloaded: bool
+) -> Iterator[None]:
     if plan.gateway is None or plan.token is None:
         yield
         return
     thread = threading.Thread(
         target=_predict,
         args=(plan.gateway, plan.token, plan.workplace, stop),
+        kwargs={"is_preloaded": is_preloaded},
         name="predictions",
         daemon=True,
     )
@@ -207,9 +210,21 @@ def _predictions(plan: WorkerPlan, stop: threading.Event, say: Say) -> Iterator[
         thread.join(GATEWAY_GOODBYE_S)
 
 
-def _predict(url: str, token: str, workplace: Workplace, stop: threading.Event) -> None:
-    from flows.worker.predicting import serve_predictions
+def _predict(
+    url: str,
+    token: str,
+    workplace: Workplace,
+    stop: threading.Event,
+    *,
+    is_preloaded: bool,
+) -> None:
+    from flows.worker.predicting import PRELOADED, serve_predictions
 
     serve_predictions(
-        url, token, stop=stop, device_lock=device_lock(), workplace=workplace
+        url,
+        token,
+        stop=stop,
+        device_lock=device_lock(),
+        workplace=workplace,
+        preload=PRELOADED if is_preloaded else (),
     )
