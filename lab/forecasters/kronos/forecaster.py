@@ -262,7 +262,9 @@ class KronosForecaster:
                 f" {n_steps - horizon} missed bars: this {NAME} reaches {self._window}"
             )
         try:
-            x, scale = normalise(bar_values(known))
+            with np.errstate(over="ignore", invalid="ignore"):
+                values = bar_values(known)
+            x, scale = normalise(values)
         except ForecastError as error:
             raise ForecastError(
                 f"{series.symbol} {series.timeframe}: {error}"

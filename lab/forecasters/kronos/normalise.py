@@ -65,7 +65,8 @@ def normalise(bars: AnyArray) -> tuple[Float32, Scale]:
     for number, name in enumerate(COLUMNS):
         if not bool(np.all(np.isfinite(x[:, number]))):
             raise ForecastError(f"bars: {name} holds values that are not finite")
-    mean, std = np.mean(x, axis=0), np.std(x, axis=0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, std = np.mean(x, axis=0), np.std(x, axis=0)
     is_constant = np.all(x == x[0], axis=0)
     mean = np.where(is_constant, x[0], mean)
     std = np.where(is_constant, np.float32(0), std)
