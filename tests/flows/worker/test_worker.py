@@ -102,7 +102,7 @@ def wait_until(is_so: Callable[[], bool], *, timeout_s: float = 60) -> None:
     deadline = time.monotonic() + timeout_s
     while not is_so():
         assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.05)
+        time.sleep(0.25)  # each question costs the server time that the run needs
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +152,7 @@ class Worker:
                 [
                     str(Path(sys.executable).parent / "alphalake"),
                     *("worker", "--device", "cpu", "--no-preload"),
-                    *("--query-seconds", "0.2", *words),
+                    *("--query-seconds", "0.5", *words),
                 ],
                 cwd=lab.place.folder,
                 env={**bare_environment(), **lab.place.environment, **environment},
