@@ -5,6 +5,7 @@ call and belongs to it alone.
 """
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -52,6 +53,27 @@ class Plan:
     window: int
     is_exact: bool
     wide_rows: int
+
+
+class Caches(NamedTuple):
+    """All of a started group's caches.
+
+    Attributes
+    ----------
+    prefix : list of KeyValue
+        The histories', per block.
+    tails : list of Tail
+        Room for the paths', per block.
+    old : KeyValue
+        The dependency layer's, of the histories.
+    new : Tail
+        Room for the dependency layer's, of the paths.
+    """
+
+    prefix: list[KeyValue]
+    tails: list[Tail]
+    old: KeyValue
+    new: Tail
 
 
 @dataclass(slots=True)
@@ -125,6 +147,12 @@ class Group:
         self._new = self._room(DEPENDENCY_HEADS, width, n_cached)
         newest = found.hidden[:, -1:].expand(-1, plan.n_paths, -1)
         return normed(newest.reshape(-1, shape[-1]), self.engine.norm)
+
+    def caches(self) -> Caches:
+        """Return the caches of a started group, to read and to fill."""
+        if self._old is None or self._new is None:
+            raise RuntimeError("the group has not started")
+        return Caches(self._prefix, self._tails, self._old, self._new)
 
     def remember(self, step: int, x: Tensor, qkv: Tensor) -> None:
         """Keep a step's input and its first projection, where it is needed again."""

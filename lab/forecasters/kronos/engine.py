@@ -159,6 +159,8 @@ class Prepared:
         Of the predictor; the tokenizer is float32 always.
     wide_rows, narrow_rows : int
         Rows of a tile; 0 puts all rows into one product.
+    has_fixed_steps : bool
+        Whether cached steps run over buffers of their final size, see `fixed_steps`.
     """
 
     tokenizer: TokenizerEngine
@@ -167,6 +169,7 @@ class Prepared:
     dtype: torch.dtype
     wide_rows: int
     narrow_rows: int
+    has_fixed_steps: bool
 
 
 def prepare(
@@ -214,6 +217,7 @@ def prepare(
             dtype=dtype,
             wide_rows=WIDE_ROWS if is_tiled else 0,
             narrow_rows=NARROW_ROWS if is_tiled else 0,
+            has_fixed_steps=place.type == "cuda",
         )
 
 

@@ -32,6 +32,7 @@ from lab.forecasters.kronos.engine import (
     scaled_product,
 )
 from lab.forecasters.kronos.filtering import Filter, chances
+from lab.forecasters.kronos.fixed_steps import run_fixed
 from lab.forecasters.kronos.network import TIME_TABLES
 from lab.forecasters.kronos.normalise import CLIP
 from lab.forecasters.kronos.sampling import draw
@@ -154,6 +155,8 @@ def _sample(
     n_rows, horizon = len(uniforms), uniforms.shape[1] // 2
     s1 = torch.zeros(n_rows, horizon, dtype=torch.int64, device=prepared.device)
     s2 = torch.zeros_like(s1)
+    is_fixed = prepared.has_fixed_steps and horizon > 1
+    is_fixed = is_fixed and not any(group.offset(horizon - 1) for group in groups)
     for step in range(horizon):
         if step == 0:
             hidden = torch.cat([group.start() for group in groups])
@@ -164,6 +167,11 @@ def _sample(
         s1[:, step] = draw(coarse, uniforms[:, 2 * step])
         logits = _fine_logits(prepared, groups, hidden, s1[:, step], step)
         s2[:, step] = draw(chances(logits, by), uniforms[:, 2 * step + 1])
+        if is_fixed:
+            for group in groups:
+                mine = group.rows
+                run_fixed(group, (s1[mine], s2[mine]), uniforms[mine], by)
+            break
     return s1, s2
 
 

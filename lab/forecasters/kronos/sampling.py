@@ -105,9 +105,21 @@ def draw(probabilities: Tensor, uniforms: Tensor) -> Tensor:
     ----------
     .. [1] Devroye (1986), Non-uniform random variate generation, ch. III.2.
     """
-    exact = probabilities.to(uniforms.dtype)
-    cumulative = exact.cumsum(dim=-1)
-    total = cumulative[:, -1:]
-    if not bool(torch.isfinite(total).all()):
+    tokens, is_finite = inverted(probabilities, uniforms)
+    if not bool(is_finite):
         raise ForecastError("kronos: the network's logits are not finite")
-    return (cumulative / total <= uniforms[:, None]).sum(dim=-1)
+    return tokens
+
+
+def inverted(probabilities: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what `draw` does, and whether all chances are numbers, unchecked.
+
+    Returns
+    -------
+    tokens : Tensor of shape (rows,), int64
+    is_finite : Tensor of shape (), bool
+    """
+    cumulative = probabilities.to(uniforms.dtype).cumsum(dim=-1)
+    total = cumulative[:, -1:]
+    tokens = (cumulative / total <= uniforms[:, None]).sum(dim=-1)
+    return tokens, torch.isfinite(total).all()

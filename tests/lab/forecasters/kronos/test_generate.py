@@ -1,6 +1,7 @@
 """Generation with caches against the naive one, and its independence of company."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -89,6 +90,25 @@ def test_rolling_is_exact_inside_the_window_and_another_function_past_it():
     exact = generate(PREPARED, full, past, window=WINDOW)
     assert torch.equal(rolling.s1[..., 0], exact.s1[..., 0])
     assert not torch.equal(rolling.s1, exact.s1)
+
+
+def test_steps_over_buffers_of_their_final_size_draw_the_same_tokens():
+    fixed = replace(PREPARED, has_fixed_steps=True)
+    histories = [history(length, 9) for length in (12, 15, 3, 12)]
+    uniforms = draws(4, 5, 9)
+    found = generate(fixed, histories, uniforms, window=WINDOW)
+    expected = generate(PREPARED, histories, uniforms, window=WINDOW)
+    assert torch.equal(found.s1, expected.s1)
+    assert torch.equal(found.s2, expected.s2)
+    past = generate(fixed, [history(20, 9)], uniforms[:1], window=WINDOW)
+    assert_same_bits(
+        past, generate(PREPARED, [history(20, 9)], uniforms[:1], window=WINDOW)
+    )
+    odd = modules(4)
+    odd[1].head.proj_s2.bias.fill_(torch.nan)
+    broken = replace(prepare(*odd), has_fixed_steps=True)
+    with pytest.raises(ForecastError, match="not finite"):
+        generate(broken, histories, uniforms, window=WINDOW)
 
 
 def company():
