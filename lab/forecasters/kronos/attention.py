@@ -245,16 +245,17 @@ def _against(left: Tensor, right: Tensor, out: Tensor) -> None:
     # block of paths at a time. Where there are several blocks, few enough series at a
     # time that their histories are still in fast memory for the next block.
     n_series, n_heads, n_paths, _ = left.shape
+    size = PATH_BLOCK if left.device.type == "cpu" else n_paths
     n_each = n_series
-    if n_paths > PATH_BLOCK:
+    if n_paths > size:
         n_each = max(1, _FAST_BYTES // max(1, right[0].nbytes))
     for first in range(0, n_series, n_each):
         series = slice(first, first + n_each)
         flat = right[series].flatten(0, 1)
-        for start in range(0, n_paths, PATH_BLOCK):
-            paths = slice(start, start + PATH_BLOCK)
+        for start in range(0, n_paths, size):
+            paths = slice(start, start + size)
             found = multiply(left[series, :, paths].flatten(0, 1), flat)
-            out[series, :, paths] = found.view(-1, n_heads, PATH_BLOCK, out.shape[-1])
+            out[series, :, paths] = found.view(-1, n_heads, size, out.shape[-1])
 
 
 def split_heads(stack: Stack, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:

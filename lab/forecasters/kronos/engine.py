@@ -221,6 +221,14 @@ def prepare(
         )
 
 
+def cache_bytes(prepared: Prepared, window: int, n_paths: int, horizon: int) -> int:
+    """Return the bytes that one series' keys and values take in a call."""
+    engine = prepared.network
+    n_tokens = window + n_paths * horizon
+    n_values = 2 * (len(engine.stack.layers) + 1) * engine.width
+    return n_tokens * n_values * engine.norm.element_size()
+
+
 def padded(n_rows: int, tile: int) -> int:
     """Return `n_rows`, raised to a multiple of `tile` unless that is 0."""
     return n_rows if tile == 0 else -(-n_rows // tile) * tile

@@ -19,7 +19,7 @@ from lab.bars.timeframes import to_moment
 from lab.errors import ForecastError
 from lab.forecasters._base import Forecast, ForecastRequest, Series
 from lab.forecasters.kronos.adapter import EventAdapter
-from lab.forecasters.kronos.engine import prepare
+from lab.forecasters.kronos.engine import cache_bytes, prepare
 from lab.forecasters.kronos.filtering import Filter
 from lab.forecasters.kronos.generate import History, Mode, generate
 from lab.forecasters.kronos.network import KronosNetwork
@@ -44,7 +44,8 @@ CLOSE: Final = 3
 FLOOR: Final = 1e-3
 """Least price of a path, as a share of the last close: decoded prices may be negative."""
 
-_PATHS_A_CHUNK: Final = 64 * N_PATHS
+_CACHE_BYTES: Final = 3 << 30
+"""Memory for the caches of the requests that are forecast together."""
 
 
 class _Asked(NamedTuple):
@@ -236,7 +237,9 @@ class KronosForecaster:
             )
         asked = [self._prepare(one, horizon) for one in requests]
         found: dict[int, Forecast] = {}
-        for rows in _chunks(asked, max(n_samples, self._n_paths)):
+        n_paths = max(n_samples, self._n_paths)
+        each = cache_bytes(self._prepared, self._window, n_paths, horizon)
+        for rows in _chunks(asked, each):
             made = self._forecast([asked[row] for row in rows], n_samples, seed)
             found.update(zip(rows, made, strict=True))
         return [found[row] for row in range(len(asked))]
@@ -353,12 +356,12 @@ class KronosForecaster:
         )
 
 
-def _chunks(asked: Sequence[_Asked], n_samples: int) -> list[list[int]]:
+def _chunks(asked: Sequence[_Asked], request_bytes: int) -> list[list[int]]:
     # Rows that share a number of steps, few enough for memory.
     by_steps: dict[int, list[int]] = {}
     for row, one in enumerate(asked):
         by_steps.setdefault(len(one.targets.path_ts), []).append(row)
-    size = max(1, _PATHS_A_CHUNK // n_samples)
+    size = max(1, min(64, _CACHE_BYTES // request_bytes))
     return [
         rows[start : start + size]
         for rows in by_steps.values()
