@@ -104,7 +104,8 @@ def test_stamps_are_the_fields_that_pandas_gives():
     ts = np.arange("1969-12-20T03", "2032-03-02T00", 12_347, dtype="datetime64[m]")
     fields = pd.DatetimeIndex(ts)
     expected = np.stack(
-        [fields.minute, fields.hour, fields.day_of_week, fields.day, fields.month], axis=1
+        [fields.minute, fields.hour, fields.day_of_week, fields.day, fields.month],
+        axis=1,
     )
     np.testing.assert_array_equal(stamps(ts.astype("datetime64[us]")), expected)
     with pytest.raises(ForecastError, match="missing"):
