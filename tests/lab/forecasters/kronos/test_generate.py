@@ -151,6 +151,25 @@ def test_a_path_is_the_same_bits_whatever_the_number_of_paths(n_paths):
                 s1_bits=10, s2_bits=10, d_model=256, n_heads=4, ff_dim=512
             ),
         },
+        # Those of small and base.
+        *(
+            pytest.param(
+                {
+                    "network": network_config(
+                        s1_bits=10,
+                        s2_bits=10,
+                        d_model=width,
+                        n_heads=n_heads,
+                        ff_dim=ff_dim,
+                    ),
+                    "tokenizer": tokenizer_config(
+                        s1_bits=10, s2_bits=10, d_model=256, n_heads=4, ff_dim=512
+                    ),
+                },
+                marks=pytest.mark.full,
+            )
+            for width, n_heads, ff_dim in ((512, 8, 1024), (832, 16, 2048))
+        ),
     ],
 )
 def test_eight_threads_on_one_model_give_the_bits_of_serial_calls(shape):
