@@ -35,6 +35,8 @@ _ODD: Final = re.compile(r"[^A-Za-z0-9_.=-]+")
 WINDOW: Final = 512
 """Tokens that a published predictor attends to, where nothing else is known."""
 
+MAX_THREADS: Final = 4
+
 HORIZON: Final = 120
 """Steps that fit into the window behind the history, so that every one is cached."""
 
@@ -206,6 +208,18 @@ def _version(pair: Pair, settings: ModelSettings, window: int) -> str:
     if window != pair.window:
         marks.append(f"w{window}")
     return "+".join(marks)
+
+
+def keep_threads_few() -> None:
+    """Let torch use four threads at most.
+
+    With 16, the matrix library splits some layers' products otherwise for another batch
+    size: a series' forecast would no longer be the same bits alone and in a batch.
+    """
+    import torch
+
+    if torch.get_num_threads() > MAX_THREADS:
+        torch.set_num_threads(MAX_THREADS)
 
 
 def pick_device(wanted: str) -> str:

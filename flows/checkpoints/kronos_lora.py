@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 from flows.checkpoints.kronos import (
     build_pair,
     context_of,
+    keep_threads_few,
     pick_device,
     read_pair,
     sampling,
@@ -43,6 +44,7 @@ def open_kronos_lora(
     from lab.forecasters.kronos.lora import merge_lora
     from lab.forecasters.routed import RoutedForecaster
 
+    keep_threads_few()
     pair = read_pair(settings.kronos, settings.kronos_tokenizer)
     codes, network = build_pair(pair)
     window = settings.kronos_window or pair.window

@@ -114,3 +114,18 @@ def test_weights_in_a_pickle_are_never_loaded(folder: Path) -> None:
     weights.rename(weights.with_name("pytorch_model.bin"))
     with pytest.raises(CheckpointError, match=r"pytorch_model\.bin is a pickle"):
         read_pair(str(folder))
+
+
+def test_opening_leaves_torch_four_threads_at_most() -> None:
+    import torch
+
+    from flows.checkpoints.kronos import open_kronos
+    from flows.checkpoints.settings import ModelSettings
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(6)
+        open_kronos(ModelSettings(device="cpu"))
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(before)
