@@ -167,6 +167,7 @@ def open_kronos(settings: ModelSettings) -> "KronosForecaster":
     CheckpointError
         If the weights are missing, damaged or no pair.
     """
+    keep_threads_few()
     pair = read_pair(settings.kronos, settings.kronos_tokenizer)
     # A wrong source is told before seconds are spent on the import.
     from lab.forecasters.kronos.forecaster import KronosForecaster
