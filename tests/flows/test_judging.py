@@ -44,7 +44,7 @@ def keep(workplace: Workplace, scores: pa.Table, window: str) -> None:
 def test_scoring_leaves_a_verdict_on_every_cell(workplace: Workplace):
     forecast_history()
     told = run_plainly("score-signals", score_settled, timeframe="1d").message
-    assert "skill in 0 of 0 judged cells" in told
+    assert "none of 8 cells has enough settled forecasts to judge" in told
     verdicts = workplace.lake.read("skill_verdicts")
     cells = verdicts.filter(pc.equal(verdicts["scope"], "symbol"))
     scored = workplace.lake.read("prediction_scores")
