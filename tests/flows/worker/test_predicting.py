@@ -374,7 +374,7 @@ def opener(name, _):
     print("taken", flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 serve_predictions(sys.argv[1], sys.argv[2], stop=threading.Event(),
-                  device_lock=threading.Lock(), workplace=None, opener=opener)
+                  device_lock=threading.Lock(), workplace=None, opener=opener, preload=())
 """
 
 
