@@ -6,40 +6,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flows.runs import Run
-from lab.bars.timeframes import step
 from lab.scoring.court import judge
 from lab.scoring.judged import NEEDED
-from lakehouse.clock import parse_moment
-from lakehouse.errors import InputError
-
-
-def judge_skill(run: Run, *, timeframe: str, as_of: str | None = None) -> str:
-    """Judge every symbol × horizon × model of a timeframe and keep the verdicts.
-
-    Parameters
-    ----------
-    run : Run
-        Where to read and write.
-    timeframe : str
-        `1h` or `1d`.
-    as_of : str, optional
-        Decision time; the clock's now if not given.
-
-    Raises
-    ------
-    InputError
-        If `as_of` is not a time, or later than now.
-
-    Notes
-    -----
-    Point in time: only scores with `known_ts` <= `as_of`.
-    """
-    step(timeframe)
-    now = run.now if as_of is None else parse_moment(as_of, what="--as-of")
-    if now > run.now:
-        raise InputError(f"--as-of {as_of}: later than now, {run.now.isoformat()}")
-    run.parameters |= {"timeframe": timeframe, "as_of": now.isoformat()}
-    return keep_verdicts(run, compute_verdicts(run, timeframe=timeframe, now=now))
 
 
 def compute_verdicts(

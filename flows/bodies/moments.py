@@ -19,6 +19,22 @@ class NoBarsError(InputError):
     """There is nothing to decide on."""
 
 
+def decision_moment(run: Run, as_of: str | None) -> datetime:
+    """Return the time that `--as-of` gives, the run's now if it is not given.
+
+    Raises
+    ------
+    InputError
+        If it is not a time, or later than now.
+    """
+    if as_of is None:
+        return run.now
+    moment = parse_moment(as_of, what="--as-of")
+    if moment > run.now:
+        raise InputError(f"--as-of {as_of}: later than now, {run.now.isoformat()}")
+    return moment
+
+
 def decision_times(
     run: Run,
     timeframe: str,
@@ -44,13 +60,7 @@ def decision_times(
     Point in time: never later than the run's clock.
     """
     step(timeframe)
-    now = run.now
-    if as_of is not None and (given := parse_moment(as_of, what="--as-of")) <= now:
-        limit = given
-    elif as_of is not None:
-        raise InputError(f"--as-of {as_of}: later than now, {now.isoformat()}")
-    else:
-        limit = now
+    limit = decision_moment(run, as_of)
     opens, calendars = _panel_opens(run, timeframe, symbols)
     known = _known_moments(opens, timeframe, calendars)
     usable = known[known <= to_instant(limit)]

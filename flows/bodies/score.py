@@ -13,12 +13,11 @@ import pyarrow.compute as pc
 
 from flows.bodies.calibrate import calibrate_bands
 from flows.bodies.judge import compute_verdicts, keep_verdicts
+from flows.bodies.moments import decision_moment
 from flows.bodies.regimes import call_regimes
 from flows.bodies.settling import fresh_scores
 from flows.runs import Run
 from lab.bars.timeframes import step
-from lakehouse.clock import parse_moment
-from lakehouse.errors import InputError
 from lakehouse.schema.forecasts import PREDICTION_SCORES
 
 COMMIT_ROWS: Final = 250_000
@@ -49,9 +48,7 @@ def score_settled(run: Run, *, timeframe: str, as_of: str | None = None) -> str:
     verdict only scores of such bars.
     """
     step(timeframe)
-    now = run.now if as_of is None else parse_moment(as_of, what="--as-of")
-    if now > run.now:
-        raise InputError(f"--as-of {as_of}: later than now, {run.now.isoformat()}")
+    now = decision_moment(run, as_of)
     run.parameters |= {"timeframe": timeframe, "as_of": now.isoformat()}
     fresh = keep_scores(run, timeframe=timeframe, now=now)
     told = "no settled forecast is left to score"

@@ -4,34 +4,35 @@ The newest fifth of every series' bars is kept back and judges the result. The c
 the card is the newest bar that was read, judged ones included: choosing is learning too.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from flows.bodies.events import open_encoder
+from flows.bodies.training_bars import (
+    describe_series,
+    encoded_history,
+    series_by_class,
+)
 from flows.checkpoints.chronos2 import build_chronos2, read_chronos2, view_of
 from flows.checkpoints.kronos import pick_device
 from flows.checkpoints.settings import load_model_settings
 from flows.checkpoints.store import CheckpointStore, card_cutoff
 from flows.runs import Run
 from lab.bars.calendars import known_ts
-from lab.bars.panel import Panel
 from lab.bars.series import Series
-from lab.bars.timeframes import step, to_moment
+from lab.bars.timeframes import to_moment
 from lab.errors import TrainingError
 from lab.forecasters.chronos2_inputs import Chronos2View, log_levels
 from lab.forecasters.chronos2_windows import Stretch
-from lakehouse.clock import parse_moment
 from lakehouse.errors import InputError
 
 if TYPE_CHECKING:
     from chronos import Chronos2Pipeline
 
-    from lab.features.events import EncodedHistory, EventEncoder
+    from lab.features.events import EventEncoder
 
 HELD_BACK: Final = 0.2
 HORIZON: Final = 120
@@ -100,7 +101,9 @@ def train_chronos2(
         write_pipeline,
     )
 
-    series = [one for each in _by_class(run, timeframe, as_of).values() for one in each]
+    series = [
+        one for each in series_by_class(run, timeframe, as_of).values() for one in each
+    ]
     shape = Chronos2Shape()
     view = Chronos2View(shape.length // 2, is_mirrored=True)
     split = split_series(series, context=view.context, what=timeframe)
@@ -127,7 +130,7 @@ def train_chronos2(
         "takes_events": False,
         "timeframe": timeframe,
         "seed": seed,
-        "data": _describe(series),
+        "data": describe_series(series),
         "settings": {name: getattr(settings, name) for name in settings.__slots__},
         "metrics": measures,
         "run_id": run.run_id,
@@ -183,7 +186,7 @@ def finetune_chronos2(
     from lab.forecasters.chronos2_lora import require_peft
 
     require_peft()
-    classes = _by_class(run, timeframe, as_of)
+    classes = series_by_class(run, timeframe, as_of)
     if asset_class is not None and asset_class not in classes:
         found = ", ".join(sorted(classes)) or "none"
         raise InputError(f"--asset-class {asset_class}: classes with bars: {found}")
@@ -283,7 +286,7 @@ class _Tuner:
             "takes_events": bool(self._source.card.get("takes_events", True)),
             "timeframe": self._timeframe,
             "seed": self._seed,
-            "data": _describe(series),
+            "data": describe_series(series),
             "settings": {name: getattr(settings, name) for name in settings.__slots__},
             "run_id": self._run.run_id,
         }
@@ -327,7 +330,8 @@ def split_series(
         first = int(np.searchsorted(one.ts, own[len(own) // 2])) if own else 0
         if first < context or one.n_obs - first < HORIZON:
             continue
-        levels, events = log_levels(one), _events(encoder, one)
+        levels = log_levels(one)
+        events = None if encoder is None else encoded_history(encoder, one)
         train.append(Stretch(levels, 0, first, events))
         judge.append(Stretch(levels, first - context, one.n_obs, events))
         known = known_ts(one.ts[-1:], timeframe=one.timeframe, calendar=one.calendar)
@@ -337,51 +341,3 @@ def split_series(
         needed = max(int(np.ceil(context / (1 - HELD_BACK))), int(HORIZON / HELD_BACK))
         raise TrainingError(f"{what}: {longest} bars, {needed} are needed")
     return Split(train, judge, max(newest))
-
-
-def _events(encoder: "EventEncoder | None", series: Series) -> "EncodedHistory | None":
-    if encoder is None:
-        return None
-    return encoder.history(
-        series.ts,
-        timeframe=series.timeframe,
-        calendar=series.calendar,
-        symbol=series.symbol,
-    )
-
-
-def _by_class(
-    run: Run, timeframe: str, as_of: str | None
-) -> Mapping[str, list[Series]]:
-    # Known bars of every listed symbol that is no leader, by asset class.
-    step(timeframe)
-    moment = run.now if as_of is None else parse_moment(as_of, what="--as-of")
-    if moment > run.now:
-        raise InputError(f"--as-of {as_of}: later than now, {run.now.isoformat()}")
-    run.parameters |= {"timeframe": timeframe, "as_of": moment.isoformat()}
-    bound = pa.scalar(moment, pa.timestamp("us", tz="UTC"))
-    bars = run.read(
-        "ohlcv",
-        filter=(pc.field("timeframe") == timeframe) & (pc.field("ts") < bound),
-    )
-    panel = Panel.from_tables(bars, run.read("instruments"), timeframe=timeframe)
-    classes: dict[str, list[Series]] = {}
-    for one in panel.as_of(moment):
-        classes.setdefault(one.asset_class, []).append(one)
-    if not classes:
-        raise InputError(
-            f"no {timeframe} bars known by {moment.isoformat()}; "
-            "run `alphalake ingest ohlcv` first"
-        )
-    return classes
-
-
-def _describe(series: Sequence[Series]) -> dict[str, Any]:
-    return {
-        one.symbol: {
-            "bars": one.n_obs,
-            "first": str(one.ts[0]),
-            "last": str(one.ts[-1]),
-        }
-        for one in series
-    }

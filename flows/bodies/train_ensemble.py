@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from flows.bodies.calibrate import read_schedule
 from flows.bodies.ensemble import ensemble_name, forecast_ensemble
+from flows.bodies.moments import decision_moment
 from flows.checkpoints.store import CheckpointStore
 from flows.runs import Run
 from lab.bars.timeframes import step
@@ -26,8 +27,6 @@ from lab.forecasters.ensemble_training import (
     LabelledRows,
     fit_ensemble,
 )
-from lakehouse.clock import parse_moment
-from lakehouse.errors import InputError
 
 CUTS: Final = (0.5, 0.75)
 """Where a backfill trains: shares of the decision times that came before."""
@@ -61,9 +60,7 @@ def train_ensemble(
     forecast with it.
     """
     step(timeframe)
-    moment = run.now if as_of is None else parse_moment(as_of, what="--as-of")
-    if moment > run.now:
-        raise InputError(f"--as-of {as_of}: later than now, {run.now.isoformat()}")
+    moment = decision_moment(run, as_of)
     run.parameters |= {"timeframe": timeframe, "as_of": moment.isoformat()}
     run.seeds["ensemble"] = seed
     classes = {

@@ -12,10 +12,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from flows.bodies.events import open_encoder
+from flows.bodies.training_bars import (
+    describe_series,
+    encoded_history,
+    series_by_class,
+)
 from flows.checkpoints.folders import CONFIG, WEIGHTS
 from flows.checkpoints.kronos import build_pair, read_pair
 from flows.checkpoints.kronos_lora import EVENTS_FILE
@@ -23,11 +26,9 @@ from flows.checkpoints.settings import load_model_settings
 from flows.checkpoints.store import CheckpointStore, card_cutoff
 from flows.runs import Run
 from lab.bars.calendars import known_ts
-from lab.bars.panel import Panel
 from lab.bars.series import Series
-from lab.bars.timeframes import step, to_moment
+from lab.bars.timeframes import to_moment
 from lab.errors import TrainingError
-from lakehouse.clock import parse_moment
 from lakehouse.errors import InputError
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def train_kronos(
     """
     from lab.forecasters.kronos.weights import write
 
-    classes = _by_class(run, timeframe, as_of)
+    classes = series_by_class(run, timeframe, as_of)
     series = [one for each in classes.values() for one in each]
     tuner = _Tuner(run, timeframe, steps, max_minutes, seed)
     parts = cut_parts(series, plan=tuner.plan, what=timeframe)
@@ -184,7 +185,7 @@ def finetune_kronos(
     from lab.forecasters.kronos.lora import require_peft
 
     require_peft()
-    classes = _by_class(run, timeframe, as_of)
+    classes = series_by_class(run, timeframe, as_of)
     if asset_class is not None and asset_class not in classes:
         found = ", ".join(sorted(classes)) or "none"
         raise InputError(f"--asset-class {asset_class}: classes with bars: {found}")
@@ -242,7 +243,9 @@ def cut_parts(
     from lab.forecasters.kronos.windows import split_windows
 
     newest = max(_newest(one) for one in series)
-    told = None if encoder is None else [_history(encoder, one) for one in series]
+    told = (
+        None if encoder is None else [encoded_history(encoder, one) for one in series]
+    )
     split = split_windows(series, plan, cutoff=newest, share=HELD_BACK, events=told)
     stop, judged = _halves(split.validation)
     if split.train.n_windows < MIN_TRAINING or judged.n_windows < MIN_JUDGED:
@@ -350,7 +353,7 @@ class _Tuner:
             "timeframe": self._timeframe,
             "seed": self._seed,
             "settings": asdict(self.config(FULL_RATE if not done.files else LORA_RATE)),
-            "data": _describe(series),
+            "data": describe_series(series),
             "metrics": {
                 "windows": parts.split.train.n_windows,
                 "event_windows": int(parts.split.train.is_event.sum()),
@@ -415,49 +418,3 @@ def _newest(series: Series) -> datetime:
         series.ts[-1:], timeframe=series.timeframe, calendar=series.calendar
     )
     return to_moment(known[0])
-
-
-def _history(encoder: "EventEncoder", series: Series) -> Any:
-    return encoder.history(
-        series.ts,
-        timeframe=series.timeframe,
-        calendar=series.calendar,
-        symbol=series.symbol,
-    )
-
-
-def _by_class(
-    run: Run, timeframe: str, as_of: str | None
-) -> Mapping[str, list[Series]]:
-    # Known bars of every listed symbol that is no leader, by asset class.
-    step(timeframe)
-    moment = run.now if as_of is None else parse_moment(as_of, what="--as-of")
-    if moment > run.now:
-        raise InputError(f"--as-of {as_of}: later than now, {run.now.isoformat()}")
-    run.parameters |= {"timeframe": timeframe, "as_of": moment.isoformat()}
-    bound = pa.scalar(moment, pa.timestamp("us", tz="UTC"))
-    bars = run.read(
-        "ohlcv",
-        filter=(pc.field("timeframe") == timeframe) & (pc.field("ts") < bound),
-    )
-    panel = Panel.from_tables(bars, run.read("instruments"), timeframe=timeframe)
-    classes: dict[str, list[Series]] = {}
-    for one in panel.as_of(moment):
-        classes.setdefault(one.asset_class, []).append(one)
-    if not classes:
-        raise InputError(
-            f"no {timeframe} bars known by {moment.isoformat()}; "
-            "run `alphalake ingest ohlcv` first"
-        )
-    return classes
-
-
-def _describe(series: Sequence[Series]) -> dict[str, Any]:
-    return {
-        one.symbol: {
-            "bars": one.n_obs,
-            "first": str(one.ts[0]),
-            "last": str(one.ts[-1]),
-        }
-        for one in series
-    }

@@ -11,7 +11,6 @@ from flows.bodies import score, settling
 from flows.bodies.acceptance import record_acceptance
 from flows.bodies.forecast import forecast_closes
 from flows.bodies.ingest import ingest_bars
-from flows.bodies.judge import judge_skill
 from flows.bodies.publish import publish_artefacts
 from flows.bodies.replay import replay_run
 from flows.bodies.score import score_settled
@@ -60,7 +59,6 @@ def test_judging_again_writes_nothing_and_replays(workplace: Workplace):
     first = run_plainly("score-signals", score_settled, timeframe="1d")
     version = workplace.lake.version("skill_verdicts")
     run_plainly("score-signals", score_settled, timeframe="1d")
-    run_plainly("judge", judge_skill, timeframe="1d")
     assert workplace.lake.version("skill_verdicts") == version
     report = replay_run(workplace, first.run_id)
     assert report.is_equal
@@ -81,24 +79,26 @@ def test_a_run_killed_between_scores_and_verdicts_is_made_good(workplace: Workpl
 
 def test_verdicts_as_of_an_earlier_time_do_not_replace_newer_ones(workplace: Workplace):
     keep(workplace, daily_scores(1, models={"naive": (0, 1), "seer": (0.3, 0.84)}), "x")
-    told = run_plainly("judge", judge_skill, timeframe="1d").message
-    assert told == "skill in 6 of 12 judged cells, 12 in all"
+    told = run_plainly("score-signals", score_settled, timeframe="1d").message
+    assert "skill in 6 of 12 judged cells, 12 in all" in told
     version = workplace.lake.version("skill_verdicts")
     earlier = (BEGIN + timedelta(days=40)).isoformat()
-    outcome = run_plainly("judge", judge_skill, timeframe="1d", as_of=earlier)
+    outcome = run_plainly("score-signals", score_settled, timeframe="1d", as_of=earlier)
     assert outcome.counts["cells_judged"] < 12
     assert "are newer and stay" in outcome.notes[0]
     assert workplace.lake.version("skill_verdicts") == version
     with pytest.raises(InputError, match="later than now"):
-        run_plainly("judge", judge_skill, timeframe="1d", as_of="2030-01-01T00:00Z")
+        run_plainly(
+            "score-signals", score_settled, timeframe="1d", as_of="2030-01-01T00:00Z"
+        )
 
 
 def test_the_report_is_published_only_when_verdicts_change(workplace: Workplace):
     keep(workplace, daily_scores(1), "made")
-    run_plainly("judge", judge_skill, timeframe="1d")
+    run_plainly("score-signals", score_settled, timeframe="1d")
     first = run_plainly("publish", publish_artefacts).message
     assert "evaluation_report" in first
-    run_plainly("judge", judge_skill, timeframe="1d")
+    run_plainly("score-signals", score_settled, timeframe="1d")
     assert "nothing changed" in run_plainly("publish", publish_artefacts).message
 
 
