@@ -35,3 +35,23 @@ class ScoringError(LabError):
 
 class DecisionError(LabError):
     """A decision that cannot be recorded as given."""
+
+
+class BacktestError(LabError):
+    """A panel, positions or windows that cannot be simulated as given."""
+
+
+class SleeveError(LabError):
+    """A sleeve or its parameters that cannot be used as given."""
+
+
+class ValidationError(LabError):
+    """Returns or trials that a statistic cannot judge as given."""
+
+
+class EvolutionError(LabError):
+    """A genome, or a search, that cannot be run as given."""
+
+
+class LifecycleError(LabError):
+    """A stage, rule or transition that cannot be used as given."""

@@ -1,0 +1,1 @@
+"""Genomes of sleeves, how they breed, and what keeps them different."""

@@ -1,0 +1,1 @@
+"""The sleeve catalogue, one sleeve a file, and the locked phase37 baseline."""
