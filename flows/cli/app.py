@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Final, NoReturn, cast
 
 import typer
 
-from flows.cli import analysis, artefacts, data, keys, place, training, worker
+from flows.cli import (
+    analysis,
+    artefacts,
+    data,
+    keys,
+    place,
+    research,
+    training,
+    worker,
+)
 from flows.cli.lightness import keep_out
 from flows.cli.output import (
     EXIT_DONE,
@@ -49,7 +58,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-for module in (place, data, training, artefacts, keys, analysis, worker):
+for module in (place, data, training, research, artefacts, keys, analysis, worker):
     module.register(app)
 
 
