@@ -6,16 +6,21 @@ tables of the same subject.
 
 from dataclasses import replace
 
-from lakehouse.schema import bands, forecasts, market, verdicts
+from lakehouse.schema import bands, forecasts, lifecycle, market, verdicts
 from lakehouse.schema._columns import (
     MODEL_NAME,
+    RUN_ID,
+    SEQ,
     SYMBOL,
     TIMEFRAME,
+    choice,
     count,
     number,
+    text,
     when,
 )
-from lakehouse.schema._spec import INTEGER, ColumnSpec, TableSpec
+from lakehouse.schema._spec import FLOATS, INTEGER, TIMESTAMPS, ColumnSpec, TableSpec
+from lakehouse.schema.research import SLEEVE_ID, SLIPPAGE
 
 _BAND_COLUMNS = tuple(
     replace(
@@ -127,10 +132,69 @@ EVALUATION_REPORT = TableSpec(
     sort_by=verdicts.SKILL_VERDICTS.sort_by,
 )
 
+_STAGE = choice("stage", "Lifecycle stage.", lifecycle.STAGES, is_nullable=True)
+_WEIGHT = number("runtime_weight", "0 = not traded.", minimum=0, maximum=1)
+
+SLEEVE_SET = TableSpec(
+    name="artefact_sleeve_set",
+    description="A sleeve that may be run, and with which weight.",
+    columns=(
+        SLEEVE_ID,
+        _STAGE,
+        _WEIGHT,
+        text("content_sha256", "SHA-256 of the sleeve's content."),
+        text("configuration", "JSON: sleeve and parameters.", is_nullable=True),
+        replace(SEQ, description="Its newest row in `production_sleeve_set`."),
+        when("changed_at", "When the weight was set."),
+    ),
+    key=("sleeve_id",),
+    sort_by=("sleeve_id",),
+)
+
+SLEEVE_BOOK = TableSpec(
+    name="artefact_sleeve_book",
+    description="A sleeve's out-of-sample record in the newest walk-forward run.",
+    columns=(
+        SLEEVE_ID,
+        TIMEFRAME,
+        _STAGE,
+        _WEIGHT,
+        RUN_ID,
+        when("ran_at", "When that run ended."),
+        when("as_of", "When the newest day was known."),
+        when("first_ts", "First day out of sample."),
+        when("last_ts", "Last day out of sample."),
+        count("n_obs", "Days between, both counted."),
+        text("rungs", "JSON: figures at each slippage, ascending."),
+        replace(SLIPPAGE, description="Slippage of the series and of the gates."),
+        ColumnSpec("curve_ts", TIMESTAMPS, "Last day of each ISO week."),
+        ColumnSpec("equity", FLOATS, "Net, 1 before the first day.", minimum=0),
+        ColumnSpec(
+            "drawdown",
+            FLOATS,
+            "Share below the highest so far: the week's deepest.",
+            minimum=0,
+            maximum=1,
+        ),
+        text("windows", "JSON: start and net Sharpe of each window."),
+        text("gates", "JSON: the newest verdict of each gate on this run."),
+        text(
+            "weights",
+            "JSON: target weights by symbol after the last bar, where kept.",
+            is_nullable=True,
+        ),
+        text("run_id_before", "The completed run before.", is_nullable=True),
+    ),
+    key=("sleeve_id", "timeframe"),
+    sort_by=("timeframe", "sleeve_id"),
+)
+
 TABLES = (
     LATEST_PREDICTIONS,
     SIGNAL_PERFORMANCE,
     EVALUATION_REPORT,
     INSTRUMENTS,
     RECENT_BARS,
+    SLEEVE_SET,
+    SLEEVE_BOOK,
 )
