@@ -99,6 +99,7 @@ TRIALS = TableSpec(
     key=("trial_id",),
     sort_by=("family", "tried_at"),
     is_append_only=True,
+    provenance=("origin", "tried_at", "run_id"),
 )
 
 TRIAL_RETURNS = TableSpec(
