@@ -1,0 +1,180 @@
+"""Each instrument's own bars, one instrument after the other.
+
+A panel has a row wherever any instrument has a bar. An indicator counts an instrument's
+own bars, so it is worked out here without the empty rows and spread over the panel
+again: a row without a bar keeps the figure of the bar before, until that is too old.
+
+Prices are chained over breaks: a split or a long gap is no move. A step of the price is
+kept within a factor of a thousand, so that a price of zero stays a number.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from lab.arrays import AnyArray, BoolArray, FloatArray, IntArray
+from lab.backtest.panel import AlignedPanel
+from lab.bars.timeframes import step
+from lab.sleeves import rolling
+
+MAX_AGE: Final = 10 * step("1d")
+"""No opinion on an instrument whose newest bar opened longer ago."""
+
+_MAX_GROWTH: Final = 1e3
+
+
+@dataclass(frozen=True, slots=True)
+class OwnBars:
+    """The bars of a panel without the empty rows.
+
+    Attributes
+    ----------
+    number : ndarray of shape (n_bars,), int64
+        Each bar's number within its instrument, from 0.
+    days : ndarray of shape (n_bars,), float64
+        Open, in days since 1970.
+    step_days : ndarray of shape (n_bars,), float64
+        Days since the bar before; 0 across a break, NaN on an instrument's first.
+    level : ndarray of shape (n_bars,), float64
+        Close chained over breaks, 1 on the first bar.
+    growth : ndarray of shape (n_bars,), float64
+        Log return from the bar before; 0 across a break, NaN on the first.
+    has_bar : ndarray of shape (n_obs, n_assets), bool
+        Where the panel has them.
+    place : ndarray of shape (n_obs, n_assets), int64
+        Which bar is the newest on a row; -1 before the first and where the newest is
+        older than `MAX_AGE`.
+    """
+
+    number: IntArray
+    days: FloatArray
+    step_days: FloatArray
+    level: FloatArray
+    growth: FloatArray
+    has_bar: BoolArray
+    place: IntArray
+
+    @classmethod
+    def of(cls, panel: AlignedPanel) -> "OwnBars":
+        """Take the bars out of a panel.
+
+        Notes
+        -----
+        Point in time: what is spread on row t comes from bars of rows up to t.
+        """
+        has_bar = np.ascontiguousarray(panel.has_bar)
+        counts = np.cumsum(has_bar, axis=0, dtype=np.int64)
+        n_bars = has_bar.sum(axis=0)
+        starts = np.concatenate([[0], np.cumsum(n_bars)[:-1]]).astype(np.int64)
+        number = np.arange(int(n_bars.sum())) - np.repeat(starts, n_bars)
+        is_first = number == 0
+
+        def pack(values: AnyArray) -> AnyArray:
+            return values.T[has_bar.T]
+
+        ts = pack(np.broadcast_to(panel.ts[:, None], has_bar.shape))
+        days = ts.astype("datetime64[us]").astype(np.float64) / 86_400e6
+        is_break = pack(panel.is_break)
+        step_days = np.where(is_break, 0.0, days - rolling.lagged(days, 1))
+        factor = _factors(pack(panel.close), is_break)
+        place = np.where(counts > 0, starts + counts - 1, -1)
+        if len(ts):
+            place[panel.ts[:, None] - ts[place] > MAX_AGE] = -1
+        return cls(
+            number=number,
+            days=days,
+            step_days=np.where(is_first, np.nan, step_days),
+            level=_levels(np.where(is_first, 1.0, factor), starts, n_bars),
+            growth=np.where(is_first, np.nan, np.log(factor)),
+            has_bar=has_bar,
+            place=place,
+        )
+
+    def pack(self, values: AnyArray) -> AnyArray:
+        """Return the values of the bars, shape (n_bars,), of a grid of the panel's."""
+        return values.T[self.has_bar.T]
+
+    def spread(self, values: FloatArray, *, missing: float = 0.0) -> FloatArray:
+        """Return each row's newest bar's value, shape (n_obs, n_assets).
+
+        Parameters
+        ----------
+        values : ndarray of shape (n_bars,), float64
+            By bar; NaN counts as missing.
+        missing : float
+            Where there is no bar yet, or only an old one.
+        """
+        known = np.append(np.where(np.isnan(values), missing, values), missing)
+        return np.asarray(known[self.place])
+
+    def lagged(self, values: FloatArray, steps: int) -> FloatArray:
+        """Return the instrument's value `steps` bars before; NaN if it had none."""
+        return np.where(self.number >= steps, rolling.lagged(values, steps), np.nan)
+
+    def total(self, values: FloatArray, window: int) -> FloatArray:
+        """Return the sum over the instrument's last `window` bars; NaN if fewer."""
+        return self._whole(rolling.rolling_sum(values, window), window)
+
+    def highest(self, values: FloatArray, window: int) -> FloatArray:
+        """Return the highest of the instrument's last `window` bars; NaN if fewer."""
+        return self._whole(rolling.rolling_max(values, window), window)
+
+    def lowest(self, values: FloatArray, window: int) -> FloatArray:
+        """Return the lowest of the instrument's last `window` bars; NaN if fewer."""
+        return self._whole(rolling.rolling_min(values, window), window)
+
+    def faded(self, values: FloatArray, period: int) -> FloatArray:
+        """Return the sum of all bars so far, each bar back counting 1 - 1/period less.
+
+        Wilder's smoothing but for the factor 1/period and its start. Bars that count
+        less than a millionth are left out.
+        """
+        keep, size, total = 1.0 - 1.0 / period, 1, values
+        while keep**size > 1e-6:
+            older = np.where(self.number >= size, rolling.lagged(total, size), 0.0)
+            total = total + keep**size * older
+            size *= 2
+        return total
+
+    def latched(self, on: BoolArray, off: BoolArray) -> FloatArray:
+        """Return 1.0 from a bar that is `on` until one that is `off`, else 0.0.
+
+        A bar that is both counts as on. Every instrument begins off.
+        """
+        bar = np.arange(len(self.number))
+        is_turn = on | off | (self.number == 0)
+        newest = np.maximum.accumulate(np.where(is_turn, 2 * bar + on, 0))
+        return (newest & 1).astype(np.float64)
+
+    def held(self, score: FloatArray, *, enter: float, leave: float) -> FloatArray:
+        """Return 1 from score > enter until score <= leave, -1 in the mirror, else 0.
+
+        Parameters
+        ----------
+        score : ndarray of shape (n_bars,), float64
+            NaN changes nothing.
+        enter, leave : float
+            `leave` at most `enter`, both at least 0.
+        """
+        up = self.latched(score > enter, score <= leave)
+        down = self.latched(score < -enter, score >= -leave)
+        return up - down
+
+    def _whole(self, values: FloatArray, window: int) -> FloatArray:
+        return np.where(self.number >= window - 1, values, np.nan)
+
+
+def _factors(close: FloatArray, is_break: BoolArray) -> FloatArray:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        factor = close / rolling.lagged(close, 1)
+    is_usable = np.isfinite(factor) & ~is_break
+    return np.clip(np.where(is_usable, factor, 1.0), 1.0 / _MAX_GROWTH, _MAX_GROWTH)
+
+
+def _levels(factor: FloatArray, starts: IntArray, n_bars: IntArray) -> FloatArray:
+    level = np.empty_like(factor)
+    for start, count in zip(starts, n_bars, strict=True):
+        part = slice(start, start + count)
+        level[part] = np.cumprod(factor[part])
+    return level
