@@ -12,6 +12,7 @@ Rules:
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Final
 
 import numpy as np
 
@@ -20,7 +21,9 @@ from lab.bars.panel import Panel
 from lab.bars.timeframes import to_instant
 from lab.errors import BacktestError
 
-_PRICES = ("open", "high", "low", "close", "volume")
+NOT_TRADED: Final = frozenset({"VIX", "DXY"})
+"""Figures computed from other prices: their level cannot be bought, and reverts."""
+_PRICES: Final = ("open", "high", "low", "close", "volume")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +141,7 @@ class AlignedPanel:
         since : datetime, optional
             No bars that open before; all if not given.
         symbols : collection of str, optional
-            Only these; else every instrument that is no leader.
+            Only these; else every instrument that is no leader and can be traded.
 
         Raises
         ------
@@ -282,7 +285,11 @@ def adjusted_closes(panel: AlignedPanel) -> FloatArray:
 
 def _choose(bars: Panel, symbols: Collection[str] | None) -> list[str]:
     if symbols is None:
-        return [n for n in sorted(bars.series) if not bars.instruments[n].is_leader]
+        return [
+            name
+            for name in sorted(bars.series)
+            if not bars.instruments[name].is_leader and name not in NOT_TRADED
+        ]
     missing = sorted(set(symbols) - set(bars.series))
     if missing:
         raise BacktestError(f"no {bars.timeframe} bars of {', '.join(missing)}")
