@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from lab.arrays import FloatArray
-from lab.backtest.panel import AlignedPanel
 from lab.sleeves._base import Sleeve, ranged
+from lab.sleeves.own_bars import OwnBars, Prices
 from lab.sleeves.signals import band_reversion
 from lab.sleeves.sizing import sized
 
@@ -31,7 +31,8 @@ class BollingerReversion(Sleeve):
     lookback: int = ranged(20, 3, 2000, tried=(20, 60, 120))
     width: float = ranged(2.0, 0.5, 5.0, tried=(1.5, 2.0, 2.5))
 
-    def positions(self, panel: AlignedPanel) -> FloatArray:
+    def positions(self, panel: Prices) -> FloatArray:
         """Return target weights, see `Sleeve.positions`."""
-        signal = band_reversion(panel, lookback=self.lookback, width=self.width)
-        return sized(panel, signal)
+        bars = OwnBars.of(panel)
+        signal = band_reversion(bars, lookback=self.lookback, width=self.width)
+        return sized(bars, signal)

@@ -6,10 +6,10 @@ from typing import ClassVar
 import numpy as np
 
 from lab.arrays import FloatArray
-from lab.backtest.panel import AlignedPanel
 from lab.sleeves._base import Sleeve, ranged
+from lab.sleeves.own_bars import OwnBars, Prices
 from lab.sleeves.signals import relative_strength
-from lab.sleeves.sizing import MAX_SHARE, inverse_shares, volatility
+from lab.sleeves.sizing import MAX_SHARE, inverse_shares
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,17 @@ class CrossSectionalMomentum(Sleeve):
     skip: int = ranged(5, 0, 500, tried=(5,))
     share: float = ranged(0.3, 0.05, 0.5, tried=(0.2, 0.33))
 
-    def positions(self, panel: AlignedPanel) -> FloatArray:
+    def positions(self, panel: Prices) -> FloatArray:
         """Return target weights, see `Sleeve.positions`."""
+        bars = OwnBars.of(panel)
         side = relative_strength(
-            panel, lookback=self.lookback, skip=self.skip, share=self.share
+            bars, lookback=self.lookback, skip=self.skip, share=self.share
         )
-        risk = volatility(panel)
+        risk = bars.risk
         legs = [
-            inverse_shares(np.where(chosen, risk, np.nan), panel.ts, cap=2 * MAX_SHARE)
+            inverse_shares(
+                np.where(chosen, risk, np.nan), bars.panel.ts, cap=2 * MAX_SHARE
+            )
             for chosen in (side > 0.0, side < 0.0)
         ]
         return 0.5 * (legs[0] - legs[1])

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from lab.arrays import FloatArray
-from lab.backtest.panel import AlignedPanel
 from lab.sleeves._base import Sleeve, ranged
+from lab.sleeves.own_bars import OwnBars, Prices
 from lab.sleeves.signals import breakout
 from lab.sleeves.sizing import sized
 
@@ -31,7 +31,8 @@ class DonchianBreakout(Sleeve):
     entry: int = ranged(55, 2, 5000, tried=(20, 55, 120, 250))
     exit_share: float = ranged(0.5, 0.05, 1.0, tried=(0.5, 1.0))
 
-    def positions(self, panel: AlignedPanel) -> FloatArray:
+    def positions(self, panel: Prices) -> FloatArray:
         """Return target weights, see `Sleeve.positions`."""
+        bars = OwnBars.of(panel)
         leave = max(1, round(self.entry * self.exit_share))
-        return sized(panel, breakout(panel, entry=self.entry, leave=leave))
+        return sized(bars, breakout(bars, entry=self.entry, leave=leave))

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from lab.arrays import FloatArray
-from lab.backtest.panel import AlignedPanel
 from lab.errors import SleeveError
 from lab.sleeves._base import Sleeve, ranged
+from lab.sleeves.own_bars import OwnBars, Prices
 from lab.sleeves.signals import average_cross
 from lab.sleeves.sizing import sized
 
@@ -48,7 +48,8 @@ class MovingAverageCross(Sleeve):
                 f"{self.sleeve_id}: slow = {self.slow}: at least twice fast = {self.fast}"
             )
 
-    def positions(self, panel: AlignedPanel) -> FloatArray:
+    def positions(self, panel: Prices) -> FloatArray:
         """Return target weights, see `Sleeve.positions`."""
-        signal = average_cross(panel, fast=self.fast, slow=self.slow, band=self.band)
-        return sized(panel, signal)
+        bars = OwnBars.of(panel)
+        signal = average_cross(bars, fast=self.fast, slow=self.slow, band=self.band)
+        return sized(bars, signal)

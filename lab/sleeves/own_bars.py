@@ -9,7 +9,8 @@ kept within a factor of a thousand, so that a price of zero stays a number.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from functools import cached_property
+from typing import Final, TypeAlias, Union
 
 import numpy as np
 
@@ -21,15 +22,20 @@ from lab.sleeves import rolling
 MAX_AGE: Final = 10 * step("1d")
 """No opinion on an instrument whose newest bar opened longer ago."""
 
+RISK_BARS: Final = {"1d": 60, "1h": 480}
+"""Bars over which risk is measured, by timeframe."""
+
 _MAX_GROWTH: Final = 1e3
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class OwnBars:
     """The bars of a panel without the empty rows.
 
     Attributes
     ----------
+    panel : AlignedPanel
+        Where they come from.
     number : ndarray of shape (n_bars,), int64
         Each bar's number within its instrument, from 0.
     days : ndarray of shape (n_bars,), float64
@@ -47,6 +53,7 @@ class OwnBars:
         older than `MAX_AGE`.
     """
 
+    panel: AlignedPanel
     number: IntArray
     days: FloatArray
     step_days: FloatArray
@@ -56,13 +63,16 @@ class OwnBars:
     place: IntArray
 
     @classmethod
-    def of(cls, panel: AlignedPanel) -> "OwnBars":
-        """Take the bars out of a panel.
+    def of(cls, source: Union[AlignedPanel, "OwnBars"]) -> "OwnBars":
+        """Take the bars out of a panel; bars taken out already stay as they are.
 
         Notes
         -----
         Point in time: what is spread on row t comes from bars of rows up to t.
         """
+        if isinstance(source, OwnBars):
+            return source
+        panel = source
         has_bar = np.ascontiguousarray(panel.has_bar)
         counts = np.cumsum(has_bar, axis=0, dtype=np.int64)
         n_bars = has_bar.sum(axis=0)
@@ -82,6 +92,7 @@ class OwnBars:
         if len(ts):
             place[panel.ts[:, None] - ts[place] > MAX_AGE] = -1
         return cls(
+            panel=panel,
             number=number,
             days=days,
             step_days=np.where(is_first, np.nan, step_days),
@@ -90,6 +101,39 @@ class OwnBars:
             has_bar=has_bar,
             place=place,
         )
+
+    @cached_property
+    def risk(self) -> FloatArray:
+        """Volatility over `RISK_BARS`, see `volatility`."""
+        return self.volatility(RISK_BARS[self.panel.timeframe])
+
+    def volatility(self, window: int) -> FloatArray:
+        """Return the volatility of the price a square root of a day.
+
+        Squared log returns of the last `window` own bars, summed, over the days they
+        took: instruments that trade 7 hours or 24 are comparable. The mean is taken as
+        0.
+
+        Returns
+        -------
+        ndarray of shape (n_obs, n_assets), float64
+            Positive; NaN with too short a history, on a price that never moved, and
+            where the newest bar is too old.
+
+        Notes
+        -----
+        Point in time: row t uses bars up to t.
+
+        References
+        ----------
+        .. [1] J.P. Morgan/Reuters (1996), RiskMetrics Technical Document, 4th ed.
+        """
+        square = self.total(np.square(self.growth), window)
+        days = self.total(self.step_days, window)
+        is_known = (square > 0.0) & (days > 0.0)
+        empty = np.full_like(square, np.nan)
+        variance = np.divide(square, days, out=empty, where=is_known)
+        return self.spread(np.sqrt(variance), missing=np.nan)
 
     def pack(self, values: AnyArray) -> AnyArray:
         """Return the values of the bars, shape (n_bars,), of a grid of the panel's."""
@@ -178,3 +222,7 @@ def _levels(factor: FloatArray, starts: IntArray, n_bars: IntArray) -> FloatArra
         part = slice(start, start + count)
         level[part] = np.cumprod(factor[part])
     return level
+
+
+Prices: TypeAlias = AlignedPanel | OwnBars
+"""A panel, or its bars where several opinions are formed on them."""

@@ -20,6 +20,7 @@ from lab.sleeves.bollinger_reversion import BollingerReversion
 from lab.sleeves.cross_sectional_momentum import CrossSectionalMomentum
 from lab.sleeves.donchian_breakout import DonchianBreakout
 from lab.sleeves.moving_average_cross import MovingAverageCross
+from lab.sleeves.own_bars import OwnBars
 from lab.sleeves.time_series_momentum import TimeSeriesMomentum
 
 RUNTIME_WEIGHT: Final = 1.0
@@ -59,9 +60,10 @@ class Phase37(Sleeve):
 
     def positions(self, panel: AlignedPanel) -> FloatArray:
         """Return target weights, see `Sleeve.positions`."""
+        bars = OwnBars.of(panel)
         blend = np.zeros(panel.close.shape)
         for weight, part in PARTS[panel.timeframe]:
-            blend += weight * part.positions(panel)
+            blend += weight * part.positions(bars)
         return blend
 
     @property

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from lab.arrays import FloatArray
-from lab.backtest.panel import AlignedPanel
 from lab.sleeves._base import Sleeve, ranged
+from lab.sleeves.own_bars import OwnBars, Prices
 from lab.sleeves.signals import index_reversion
 from lab.sleeves.sizing import sized
 
@@ -31,6 +31,7 @@ class RsiReversion(Sleeve):
     period: int = ranged(14, 2, 1000, tried=(5, 14, 28))
     edge: float = ranged(20.0, 1.0, 49.0, tried=(15.0, 25.0))
 
-    def positions(self, panel: AlignedPanel) -> FloatArray:
+    def positions(self, panel: Prices) -> FloatArray:
         """Return target weights, see `Sleeve.positions`."""
-        return sized(panel, index_reversion(panel, period=self.period, edge=self.edge))
+        bars = OwnBars.of(panel)
+        return sized(bars, index_reversion(bars, period=self.period, edge=self.edge))

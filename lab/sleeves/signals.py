@@ -1,6 +1,6 @@
 """What sleeves think of an instrument: from -1, sell, to 1, buy.
 
-Every function takes a panel and returns an array of shape (n_obs, n_assets) of float64.
+Every function takes a panel, or its `OwnBars`, and returns an array of shape (n_obs, n_assets) of float64.
 Row t uses bars up to t; lookbacks count an instrument's own bars; the opinion is 0 while
 its history is too short or its newest bar too old, and is held over rows without a bar.
 Opinions change at thresholds and not before, for every change costs.
@@ -11,20 +11,19 @@ from typing import Final
 import numpy as np
 
 from lab.arrays import FloatArray
-from lab.backtest.panel import AlignedPanel
-from lab.sleeves.own_bars import OwnBars
+from lab.sleeves.own_bars import OwnBars, Prices
 from lab.sleeves.sizing import first_rows
 
 MIN_RANKED: Final = 4
 """Fewer instruments are not ranked."""
 
 
-def trend(panel: AlignedPanel, *, lookback: int, threshold: float = 0.0) -> FloatArray:
+def trend(panel: Prices, *, lookback: int, threshold: float = 0.0) -> FloatArray:
     """Return the direction of the last `lookback` bars.
 
     Parameters
     ----------
-    panel : AlignedPanel
+    panel : AlignedPanel or OwnBars
         Prices.
     lookback : int, bars
         How far back.
@@ -70,13 +69,13 @@ def strength(bars: OwnBars, *, lookback: int, skip: int = 0) -> FloatArray:
 
 
 def average_cross(
-    panel: AlignedPanel, *, fast: int, slow: int, band: float = 0.1
+    panel: Prices, *, fast: int, slow: int, band: float = 0.1
 ) -> FloatArray:
     """Return which of two moving averages is above the other.
 
     Parameters
     ----------
-    panel : AlignedPanel
+    panel : AlignedPanel or OwnBars
         Prices.
     fast, slow : int, bars
         Lengths of the simple averages.
@@ -102,12 +101,12 @@ def average_cross(
     return bars.spread(bars.held(gap, enter=band, leave=0.0))
 
 
-def breakout(panel: AlignedPanel, *, entry: int, leave: int) -> FloatArray:
+def breakout(panel: Prices, *, entry: int, leave: int) -> FloatArray:
     """Return 1 after a close above those of `entry` bars, -1 after one below.
 
     Parameters
     ----------
-    panel : AlignedPanel
+    panel : AlignedPanel or OwnBars
         Prices; only closes count, a wick is often an error.
     entry : int, bars
         Length of the channel that is broken.
@@ -132,12 +131,12 @@ def breakout(panel: AlignedPanel, *, entry: int, leave: int) -> FloatArray:
     return bars.spread(up - down)
 
 
-def index_reversion(panel: AlignedPanel, *, period: int, edge: float) -> FloatArray:
+def index_reversion(panel: Prices, *, period: int, edge: float) -> FloatArray:
     """Return 1 after Wilder's RSI fell below 50 - edge, -1 after one above 50 + edge.
 
     Parameters
     ----------
-    panel : AlignedPanel
+    panel : AlignedPanel or OwnBars
         Prices.
     period : int, bars
         Of Wilder's smoothing.
@@ -162,12 +161,12 @@ def index_reversion(panel: AlignedPanel, *, period: int, edge: float) -> FloatAr
     return -bars.spread(bars.held(index - 50.0, enter=edge, leave=0.0))
 
 
-def band_reversion(panel: AlignedPanel, *, lookback: int, width: float) -> FloatArray:
+def band_reversion(panel: Prices, *, lookback: int, width: float) -> FloatArray:
     """Return 1 after a close below Bollinger's lower band, -1 after one above the upper.
 
     Parameters
     ----------
-    panel : AlignedPanel
+    panel : AlignedPanel or OwnBars
         Prices.
     lookback : int, bars
         Of the mean and the standard deviation (ddof 0), the newest bar included.
@@ -194,13 +193,13 @@ def band_reversion(panel: AlignedPanel, *, lookback: int, width: float) -> Float
 
 
 def relative_strength(
-    panel: AlignedPanel, *, lookback: int, skip: int = 0, share: float = 0.3
+    panel: Prices, *, lookback: int, skip: int = 0, share: float = 0.3
 ) -> FloatArray:
     """Return 1 for the strongest instruments of a week's first row, -1 for the weakest.
 
     Parameters
     ----------
-    panel : AlignedPanel
+    panel : AlignedPanel or OwnBars
         Prices.
     lookback, skip : int, bars
         Strength is the move of `lookback` bars in its own standard deviations, the
@@ -222,7 +221,7 @@ def relative_strength(
     """
     bars = OwnBars.of(panel)
     grid = bars.spread(strength(bars, lookback=lookback, skip=skip), missing=np.nan)
-    first = first_rows(panel.ts)
+    first = first_rows(bars.panel.ts)
     asked, week = np.unique(first, return_inverse=True)
     score = grid[asked]
     n_live = np.isfinite(score).sum(axis=1)[:, None]

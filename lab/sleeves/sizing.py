@@ -11,12 +11,8 @@ from typing import Final
 import numpy as np
 
 from lab.arrays import AnyArray, FloatArray, IntArray, TimeArray
-from lab.backtest.panel import AlignedPanel
 from lab.sleeves import rolling
-from lab.sleeves.own_bars import OwnBars
-
-RISK_BARS: Final = {"1d": 60, "1h": 480}
-"""Bars over which volatility is measured, by timeframe."""
+from lab.sleeves.own_bars import RISK_BARS, OwnBars, Prices
 
 MAX_SHARE: Final = 0.2
 """No instrument's share is larger, unless there are fewer than five."""
@@ -24,46 +20,6 @@ MAX_SHARE: Final = 0.2
 _WEEK_DAYS: Final = 7
 _MONDAY: Final = 4  # 1970-01-05, in days since 1970
 _YEAR_DAYS: Final = 365.25
-
-
-def volatility(
-    panel: AlignedPanel, *, lookback: int | None = None, bars: OwnBars | None = None
-) -> FloatArray:
-    """Return the volatility of the price a square root of a day.
-
-    Squared log returns of the last `lookback` own bars, summed, over the days they
-    took: instruments that trade 7 hours or 24 are comparable. The mean is taken as 0.
-
-    Parameters
-    ----------
-    panel : AlignedPanel
-        Prices.
-    lookback : int, bars
-        `RISK_BARS` of the timeframe if not given.
-    bars : OwnBars, optional
-        Of the panel, where at hand.
-
-    Returns
-    -------
-    ndarray of shape (n_obs, n_assets), float64
-        Positive; NaN with too short a history, on a price that never moved, and where
-        the newest bar is too old.
-
-    Notes
-    -----
-    Point in time: row t uses bars up to t.
-
-    References
-    ----------
-    .. [1] J.P. Morgan/Reuters (1996), RiskMetrics Technical Document, 4th ed.
-    """
-    bars = bars or OwnBars.of(panel)
-    window = lookback or RISK_BARS[panel.timeframe]
-    square = bars.total(np.square(bars.growth), window)
-    days = bars.total(bars.step_days, window)
-    is_known = (square > 0.0) & (days > 0.0)
-    variance = np.divide(square, days, out=np.full_like(square, np.nan), where=is_known)
-    return bars.spread(np.sqrt(variance), missing=np.nan)
 
 
 def first_rows(ts: TimeArray, *, days: int = _WEEK_DAYS) -> IntArray:
@@ -105,17 +61,8 @@ def refreshed(values: FloatArray, ts: TimeArray) -> FloatArray:
     -----
     Point in time: row t uses rows of its week up to t.
     """
-    n_obs = len(values)
-    if n_obs == 0:
-        return values
-    row = np.arange(n_obs)[:, None]
-    is_known = np.isfinite(values)
-    newest = np.maximum.accumulate(np.where(is_known, row, -1), axis=0)
-    before = np.vstack([np.full_like(newest[:1], -1), newest[:-1]])
-    is_fresh = is_known & (before < first_rows(ts)[:, None])
-    source = np.maximum.accumulate(np.where(is_fresh, row, 0), axis=0)
-    held = np.take_along_axis(values, source, axis=0)
-    return np.where(is_known, held, np.nan)
+    held, week = _weekly(values, ts)
+    return np.where(np.isfinite(values), held[week], np.nan)
 
 
 def inverse_shares(
@@ -138,7 +85,8 @@ def inverse_shares(
     ndarray of shape (n_obs, n_assets), float64
         At least 0, rows add up to at most 1.
     """
-    inverse = np.nan_to_num(1.0 / refreshed(risk, ts), nan=0.0)
+    held, week = _weekly(risk, ts)
+    inverse = np.where(np.isfinite(risk), (1.0 / held)[week], 0.0)
     total = inverse.sum(axis=1, keepdims=True)
     shares = np.divide(inverse, total, out=np.zeros_like(inverse), where=total > 0.0)
     n_live = np.count_nonzero(inverse, axis=1)[:, None]
@@ -146,14 +94,12 @@ def inverse_shares(
     return np.asarray(np.minimum(shares, limit))
 
 
-def sized(
-    panel: AlignedPanel, signal: FloatArray, *, cap: float = MAX_SHARE
-) -> FloatArray:
+def sized(panel: Prices, signal: FloatArray, *, cap: float = MAX_SHARE) -> FloatArray:
     """Return weights: a signal times each instrument's inverse-volatility share.
 
     Parameters
     ----------
-    panel : AlignedPanel
+    panel : AlignedPanel or OwnBars
         Prices.
     signal : ndarray of shape (n_obs, n_assets), float64
         In [-1, 1].
@@ -168,10 +114,11 @@ def sized(
     -----
     Point in time: row t uses bars up to t.
     """
-    return signal * inverse_shares(volatility(panel), panel.ts, cap=cap)
+    bars = OwnBars.of(panel)
+    return signal * inverse_shares(bars.risk, bars.panel.ts, cap=cap)
 
 
-def targeted(panel: AlignedPanel, weights: FloatArray, *, target: float) -> FloatArray:
+def targeted(panel: Prices, weights: FloatArray, *, target: float) -> FloatArray:
     """Scale weights down where the book of the recent past was riskier than `target`.
 
     The book's volatility is that of the weights decided a row before, over the rows of
@@ -179,7 +126,7 @@ def targeted(panel: AlignedPanel, weights: FloatArray, *, target: float) -> Floa
 
     Parameters
     ----------
-    panel : AlignedPanel
+    panel : AlignedPanel or OwnBars
         Prices.
     weights : ndarray of shape (n_obs, n_assets), float64
         To be scaled.
@@ -201,10 +148,24 @@ def targeted(panel: AlignedPanel, weights: FloatArray, *, target: float) -> Floa
     bars = OwnBars.of(panel)
     moves = np.where(bars.has_bar, bars.spread(np.expm1(bars.growth)), 0.0)
     book = (np.nan_to_num(rolling.lagged(weights, 1)) * moves).sum(axis=1)
-    window = RISK_BARS[panel.timeframe]
-    days = panel.ts.astype("datetime64[us]").astype(np.float64) / 86_400e6
+    ts = bars.panel.ts
+    window = RISK_BARS[bars.panel.timeframe]
+    days = ts.astype("datetime64[us]").astype(np.float64) / 86_400e6
     elapsed = days - rolling.lagged(days, window)
     variance = rolling.rolling_sum(np.square(book), window) / elapsed * _YEAR_DAYS
     risk = np.sqrt(np.where(variance > 0.0, variance, np.nan))
     scale = np.minimum(1.0, np.nan_to_num(target / risk, nan=1.0))
-    return weights * scale[first_rows(panel.ts), None]
+    return weights * scale[first_rows(ts), None]
+
+
+def _weekly(values: FloatArray, ts: TimeArray) -> tuple[FloatArray, IntArray]:
+    # Each week's first number of each column, and each row's week. The number may be of
+    # a later row than one that has none; a row that has one is never before it.
+    n_obs = len(values)
+    starts, week = np.unique(first_rows(ts), return_inverse=True)
+    if n_obs == 0:
+        return values, week
+    row = np.where(np.isfinite(values), np.arange(n_obs)[:, None], n_obs)
+    first = np.minimum.reduceat(row, starts, axis=0)
+    held = np.take_along_axis(values, np.minimum(first, n_obs - 1), axis=0)
+    return np.where(first < n_obs, held, np.nan), week

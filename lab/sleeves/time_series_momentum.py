@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from lab.arrays import FloatArray
-from lab.backtest.panel import AlignedPanel
 from lab.sleeves._base import Sleeve, ranged
+from lab.sleeves.own_bars import OwnBars, Prices
 from lab.sleeves.signals import trend
 from lab.sleeves.sizing import sized
 
@@ -32,8 +32,9 @@ class TimeSeriesMomentum(Sleeve):
     lookback: int = ranged(250, 5, 5000, tried=(60, 120, 250, 500))
     threshold: float = ranged(0.5, 0.0, 3.0, tried=(0.5, 1.0))
 
-    def positions(self, panel: AlignedPanel) -> FloatArray:
+    def positions(self, panel: Prices) -> FloatArray:
         """Return target weights, see `Sleeve.positions`."""
+        bars = OwnBars.of(panel)
         return sized(
-            panel, trend(panel, lookback=self.lookback, threshold=self.threshold)
+            bars, trend(bars, lookback=self.lookback, threshold=self.threshold)
         )

@@ -6,8 +6,8 @@ from typing import ClassVar
 import numpy as np
 
 from lab.arrays import FloatArray
-from lab.backtest.panel import AlignedPanel
 from lab.sleeves._base import Sleeve, ranged
+from lab.sleeves.own_bars import OwnBars, Prices
 from lab.sleeves.signals import trend
 from lab.sleeves.sizing import sized, targeted
 
@@ -34,14 +34,15 @@ class VolatilityTargetedTrend(Sleeve):
 
     sleeve_id: ClassVar[str] = "volatility-targeted-trend"
 
-    period: int = ranged(20, 2, 400, tried=(10, 20, 40))
+    period: int = ranged(20, 2, 400, tried=(20, 40, 80))
     target: float = ranged(0.03, 0.001, 1.0, tried=(0.015, 0.03))
 
-    def positions(self, panel: AlignedPanel) -> FloatArray:
+    def positions(self, panel: Prices) -> FloatArray:
         """Return target weights, see `Sleeve.positions`."""
+        bars = OwnBars.of(panel)
         each = [
-            trend(panel, lookback=self.period * length, threshold=0.5)
+            trend(bars, lookback=self.period * length, threshold=0.5)
             for length in _LENGTHS
         ]
-        weights = sized(panel, np.sum(each, axis=0) / len(each))
-        return targeted(panel, weights, target=self.target)
+        weights = sized(bars, np.sum(each, axis=0) / len(each))
+        return targeted(bars, weights, target=self.target)
