@@ -14,7 +14,7 @@ from serve.errors import (
     NothingVerifiedError,
     UnknownSymbolError,
 )
-from serve.schemas import Bars, Instruments, Scope, Scores, Timeframe
+from serve.schemas import Bars, Instruments, Scope, Scores, Sleeves, Timeframe
 from serve.snapshot import Key, ServedSnapshot
 
 # One or more parts of letters, digits and ^ = . _ : + & @ -, joined by single slashes.
@@ -210,5 +210,33 @@ def scores(view: View | None, wanted: ScoreFilter, *, limit: int, offset: int) -
             stale=bool(shown.stale_kinds & {"signal_performance", "evaluation_report"}),
             artefact=shown.snapshot.ref("signal_performance"),
             report=shown.snapshot.ref("evaluation_report"),
+        )
+    )
+
+
+def sleeves(
+    view: View | None,
+    *,
+    sleeve_id: str | None,
+    timeframe: Timeframe | None,
+    limit: int,
+    offset: int,
+) -> bytes:
+    """Encode a page of the sleeves that pass the filter; None means any."""
+    shown = verified(view)
+    items = [
+        one
+        for one in shown.snapshot.sleeves
+        if sleeve_id in {None, one.sleeve_id} and timeframe in {None, one.timeframe}
+    ]
+    return _encode(
+        Sleeves(
+            items=items[offset : offset + limit],
+            total=len(items),
+            offset=offset,
+            limit=limit,
+            stale=bool(shown.stale_kinds & {"sleeve_book", "sleeve_set"}),
+            artefact=shown.snapshot.ref("sleeve_book"),
+            sleeve_set=shown.snapshot.ref("sleeve_set"),
         )
     )

@@ -17,6 +17,7 @@ PREDICTION: Final = "/showcase/ml-prediction/{symbol}"
 BARS: Final = "/showcase/ohlcv/{symbol}"
 INSTRUMENTS: Final = "/showcase/instruments"
 EVALUATION: Final = "/showcase/evaluation"
+SLEEVES: Final = "/showcase/sleeves"
 _PAGE: Final = f"limit={DEFAULT_LIMIT}&offset=0"
 _PAUSE: Final = 0.0005  # seconds the rendering thread leaves to requests
 
@@ -90,6 +91,10 @@ def _answers(view: View) -> Iterator[tuple[str, list[str], Rendition]]:
     yield _lay(INSTRUMENTS, INSTRUMENTS, ["", _PAGE], body)
     body = answers.scores(view, ScoreFilter(), limit=DEFAULT_LIMIT, offset=0)
     yield _lay(EVALUATION, EVALUATION, ["", _PAGE], body)
+    body = answers.sleeves(
+        view, sleeve_id=None, timeframe=None, limit=DEFAULT_LIMIT, offset=0
+    )
+    yield _lay(SLEEVES, SLEEVES, ["", _PAGE], body)
     for key in snapshot.forecasts:
         symbol, timeframe, model = key
         path = PREDICTION.replace("{symbol}", symbol)

@@ -23,6 +23,8 @@ KINDS = (
     "evaluation_report",
     "instruments",
     "recent_bars",
+    "sleeve_set",
+    "sleeve_book",
 )
 
 

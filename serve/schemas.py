@@ -166,6 +166,89 @@ class Score(Struct, frozen=True, kw_only=True):
     court: Annotated[Court | None, Meta(description="Null until judged.")]
 
 
+class Rung(Struct, frozen=True, kw_only=True):
+    """A sleeve's figures at one slippage; returns are shares of the book."""
+
+    slippage_bps: Annotated[float, Meta(description="A unit of turnover.")]
+    sharpe: Annotated[float | None, Meta(description="Annualised; null if constant.")]
+    annual_return: Annotated[float, Meta(description="Compounded.")]
+    volatility: Annotated[float, Meta(description="Annualised.")]
+    max_drawdown: Annotated[float, Meta(ge=0, le=1)]
+    turnover_day: Annotated[float, Meta(ge=0, description="Mean a day.")]
+    trades: Count
+    positive_windows: Annotated[
+        float | None, Meta(description="Share of windows with a positive return.")
+    ]
+    sharpe_before: Annotated[
+        float | None, Meta(description="Of the run before; null if there was none.")
+    ]
+
+
+class Gate(Struct, frozen=True, kw_only=True):
+    """The newest verdict of one gate."""
+
+    gate: str
+    value: float | None
+    threshold: float
+    distance: Annotated[
+        float | None, Meta(description="Value less threshold, positive if passed.")
+    ]
+    is_passed: bool
+    words: Annotated[str, Meta(description="How far, and what would change it.")]
+    decided_at: datetime
+
+
+class Curve(Struct, frozen=True, kw_only=True):
+    """Net equity, one point a week."""
+
+    ts: Annotated[list[datetime], Meta(description="Last day of each ISO week.")]
+    equity: Annotated[list[float], Meta(description="1 before the first day.")]
+    drawdown: Annotated[
+        list[float],
+        Meta(description="Share below the highest so far; the week's deepest."),
+    ]
+
+
+class Windows(Struct, frozen=True, kw_only=True):
+    """Out-of-sample windows."""
+
+    start: Annotated[list[datetime], Meta(description="First day of each.")]
+    sharpe: Annotated[
+        list[float | None], Meta(description="Annualised, net; null if constant.")
+    ]
+
+
+class Sleeve(Struct, frozen=True, kw_only=True):
+    """A sleeve's stage, weight and out-of-sample record on one bar length."""
+
+    sleeve_id: str
+    timeframe: Timeframe
+    is_baseline: Annotated[bool, Meta(description="The locked phase37.")]
+    stage: Annotated[str | None, Meta(description="Null until it is registered.")]
+    runtime_weight: Annotated[float, Meta(description="0 = not traded.")]
+    content_sha256: Annotated[
+        str | None, Meta(description="What the weight was set for.")
+    ]
+    run_id: str
+    ran_at: datetime
+    as_of: Annotated[datetime, Meta(description="When the newest day was known.")]
+    first_ts: datetime
+    last_ts: datetime
+    n_obs: Annotated[int, Meta(description="Days out of sample.")]
+    rungs: Annotated[list[Rung], Meta(description="The cost ladder, ascending.")]
+    slippage_bps: Annotated[
+        float, Meta(description="Of the curve, the windows and the gates.")
+    ]
+    curve: Curve
+    windows: Windows
+    gates: Annotated[list[Gate], Meta(description="Empty until judged.")]
+    weights: Annotated[
+        dict[str, float] | None,
+        Meta(description="Target shares of the book after the last bar."),
+    ]
+    run_id_before: str | None
+
+
 class Instruments(Struct, frozen=True, kw_only=True):
     """A page of instruments."""
 
@@ -201,6 +284,20 @@ class Scores(Struct, frozen=True, kw_only=True):
     artefact: ArtefactRef | None
     report: Annotated[
         ArtefactRef | None, Meta(description="Where the court's verdicts are from.")
+    ]
+
+
+class Sleeves(Struct, frozen=True, kw_only=True):
+    """A page of sleeves: by timeframe, the baseline first."""
+
+    items: list[Sleeve]
+    total: Count
+    offset: Count
+    limit: Count
+    stale: bool
+    artefact: ArtefactRef | None
+    sleeve_set: Annotated[
+        ArtefactRef | None, Meta(description="Where the weights are from.")
     ]
 
 

@@ -17,7 +17,7 @@ from serve.answers import (
     SYMBOL_PATTERN,
     ScoreFilter,
 )
-from serve.board import BARS, EVALUATION, INSTRUMENTS, PREDICTION
+from serve.board import BARS, EVALUATION, INSTRUMENTS, PREDICTION, SLEEVES
 from serve.errors import MalformedError
 from serve.gateway import Gateway, GatewayPart
 from serve.problems import documented
@@ -29,6 +29,7 @@ from serve.schemas import (
     Prediction,
     Scope,
     Scores,
+    Sleeves,
     Status,
     Timeframe,
 )
@@ -64,8 +65,14 @@ Level = Annotated[
 ]
 
 
+AnyBar = Annotated[Timeframe | None, Parameter(description="Bar length; else all.")]
+SleeveName = Annotated[
+    str | None, Parameter(pattern=MODEL_PATTERN, description="Sleeve, e.g. phase37.")
+]
+
+
 class ShowcaseController(Controller):
-    """Forecasts, instruments, bars and scores."""
+    """Forecasts, instruments, bars, scores and sleeves."""
 
     path = "/showcase"
     tags = ("showcase",)
@@ -193,6 +200,39 @@ class ShowcaseController(Controller):
             (symbol, timeframe, model_name, horizon, level, limit, offset),
         )
         return cast("Response[Scores]", body)
+
+    @get(
+        "/sleeves",
+        operation_id="listSleeves",
+        summary="Sleeves: stage, weight, gates and record out of sample",
+        responses=documented(400, 414, 429, 503),
+    )
+    async def list_sleeves(
+        self,
+        *,
+        request: Request[Any, Any, Any],
+        gateway: GatewayPart,
+        sleeve_id: SleeveName = None,
+        timeframe: AnyBar = None,
+        limit: Limit = DEFAULT_LIMIT,
+        offset: Offset = 0,
+    ) -> Response[Sleeves]:
+        """Return a page of the sleeves, by timeframe, the locked baseline first."""
+        refuse_unknown(request, {"sleeve_id", "timeframe", "limit", "offset"})
+        body = _render(
+            request,
+            gateway,
+            SLEEVES,
+            lambda: answers.sleeves(
+                gateway.view,
+                sleeve_id=sleeve_id,
+                timeframe=timeframe,
+                limit=limit,
+                offset=offset,
+            ),
+            (sleeve_id, timeframe, limit, offset),
+        )
+        return cast("Response[Sleeves]", body)
 
     @get(
         "/status",

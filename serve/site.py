@@ -26,7 +26,11 @@ _TYPES: Final = {
 }
 _REVALIDATE: Final = "no-cache"
 _VENDORED: Final = "public, max-age=86400"
-_PAGE_FILES: Final = {"/": "index.html", "/evaluation": "evaluation.html"}
+_PAGE_FILES: Final = {
+    "/": "index.html",
+    "/evaluation": "evaluation.html",
+    "/sleeves": "sleeves.html",
+}
 _SWAGGER: Final = (
     "swagger-ui-bundle.js",
     "swagger-ui-standalone-preset.js",

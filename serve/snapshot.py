@@ -19,7 +19,9 @@ from serve.schemas import (
     Prediction,
     Scope,
     Score,
+    Sleeve,
 )
+from serve.sleeves import BookError, index_sleeves
 from serve.staleness import is_stale
 from serve.verdicts import Verdicts, index_verdicts
 
@@ -54,6 +56,8 @@ class ServedSnapshot:
         On symbols, in the order of the artefact.
     verdicts : Verdicts
         What the court found; empty until something was judged.
+    sleeves : tuple of Sleeve
+        By timeframe, the baseline first; empty until one was walked forward.
     symbols : frozenset of str
         Every symbol that any artefact names.
     """
@@ -64,6 +68,7 @@ class ServedSnapshot:
     bars: Mapping[tuple[str, str], pa.Table]
     scores: tuple[Score, ...]
     verdicts: Verdicts
+    sleeves: tuple[Sleeve, ...]
     symbols: frozenset[str]
 
     def ref(self, kind: str) -> ArtefactRef | None:
@@ -167,8 +172,8 @@ def build_snapshot(bundle: Bundle) -> ServedSnapshot:
     Raises
     ------
     SnapshotError
-        If a table lacks a column of its declaration, has another type, or bars of a
-        length that is not served.
+        If a table lacks a column of its declaration, has another type, other JSON in
+        it, or bars of a length that is not served.
     """
     tables = {kind: _rows(bundle.get(kind), kind) for kind in KINDS}
     bars = _split_bars(tables["recent_bars"])
@@ -185,6 +190,7 @@ def build_snapshot(bundle: Bundle) -> ServedSnapshot:
         bars=bars,
         scores=_scores(tables["signal_performance"], verdicts),
         verdicts=verdicts,
+        sleeves=_sleeves(tables),
         symbols=frozenset(instruments)
         | {key[0] for key in forecasts}
         | {key[0] for key in bars},
@@ -212,6 +218,13 @@ def _rows(artefact: Artefact | None, kind: str) -> pa.Table:
                 f"artefact {kind}: timeframe {odd[0][:20]!r}, known {', '.join(_STEPS)}"
             )
     return rows
+
+
+def _sleeves(tables: Mapping[str, pa.Table]) -> tuple[Sleeve, ...]:
+    try:
+        return index_sleeves(tables["sleeve_book"], tables["sleeve_set"])
+    except BookError as error:
+        raise SnapshotError(f"artefact sleeve_book: {error}") from error
 
 
 def _scores(table: pa.Table, verdicts: Verdicts) -> tuple[Score, ...]:

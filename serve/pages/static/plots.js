@@ -5,7 +5,7 @@ const WIDTH = 420;
 const HEIGHT = 280;
 const MARGIN = { left: 52, right: 84, top: 12, bottom: 34 };
 
-function node(name, attributes = {}, text = null) {
+export function node(name, attributes = {}, text = null) {
   const element = document.createElementNS(SVG, name);
   for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
   if (text !== null) element.textContent = text;
@@ -18,7 +18,7 @@ function frame(container, label, height = HEIGHT) {
   return svg;
 }
 
-function scale([low, high], [from, to]) {
+export function scale([low, high], [from, to]) {
   const span = high - low || 1;
   return (value) => from + ((value - low) / span) * (to - from);
 }
@@ -32,7 +32,7 @@ function axes(svg, x, y, xTicks, yTicks, format, height = HEIGHT) {
   for (const tick of xTicks) svg.append(node("text", { x: x(tick), y: bottom + 18, "text-anchor": "middle" }, format.x(tick)));
 }
 
-function spread(labels, gap = 14) {
+export function spread(labels, gap = 14) {
   const sorted = [...labels].sort((a, b) => a.y - b.y);
   sorted.forEach((label, i) => { if (i) label.y = Math.max(label.y, sorted[i - 1].y + gap); });
   return sorted;
