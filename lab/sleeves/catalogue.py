@@ -1,8 +1,8 @@
 """All sleeves by name, found by themselves.
 
 A sleeve is in the catalogue once its file is in this package: every concrete subclass of
-`Sleeve` that a module of the package defines. Modules kept elsewhere can be added as an
-argument; the caller imports them.
+`Sleeve` that a module of the package defines, unless the module's name begins with an
+underscore. Modules kept elsewhere can be added as an argument; the caller imports them.
 """
 
 import importlib
@@ -73,7 +73,7 @@ def _own_modules() -> list[ModuleType]:
     return [
         importlib.import_module(f"lab.sleeves.{name}")
         for name in names
-        if name != "catalogue"
+        if name != "catalogue" and not name.startswith("_")
     ]
 
 

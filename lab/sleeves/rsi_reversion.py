@@ -28,7 +28,7 @@ class RsiReversion(Sleeve):
 
     sleeve_id: ClassVar[str] = "rsi-reversion"
 
-    period: int = ranged(14, 2, 1000, tried=(5, 14, 28))
+    period: int = ranged(14, 2, 1000, tried=(7, 14, 28))
     edge: float = ranged(20.0, 1.0, 49.0, tried=(15.0, 25.0))
 
     def positions(self, panel: Prices) -> FloatArray:

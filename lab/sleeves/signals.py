@@ -10,8 +10,12 @@ from typing import Final
 
 import numpy as np
 
-from lab.arrays import FloatArray
+from lab.arrays import FloatArray, IntArray
+from lab.backtest.panel import ForecastGrid
+from lab.bars.timeframes import step
+from lab.features.releases import MAX_SURPRISE
 from lab.sleeves.own_bars import OwnBars, Prices
+from lab.sleeves.rolling import lagged, rolling_sum
 from lab.sleeves.sizing import first_rows
 
 MIN_RANKED: Final = 4
@@ -232,3 +236,107 @@ def relative_strength(
     is_strong = (rank >= n_live - n_chosen) & (rank < n_live)
     side = np.where(n_live < MIN_RANKED, 0.0, is_strong * 1.0 - is_weak)
     return np.where(np.isfinite(grid), side[week], 0.0)
+
+
+def surprise_drift(panel: Prices, *, hold: int, threshold: float) -> FloatArray:
+    """Return the direction of the newest large surprise of the last `hold` bars.
+
+    Parameters
+    ----------
+    panel : AlignedPanel or OwnBars
+        With `surprises`.
+    hold : int, bars
+        The opinion ends when the instrument has had as many bars since.
+    threshold : float
+        Size of a large surprise; from 3 on the opinion is 1, below less in proportion.
+
+    Notes
+    -----
+    Point in time: row t uses surprises known by t.
+    """
+    bars = OwnBars.of(panel)
+    surprises = bars.panel.surprises
+    if len(surprises) == 0:
+        return np.zeros(surprises.shape)
+    row = np.arange(len(surprises))[:, None]
+    is_large = np.abs(surprises) >= threshold
+    newest = np.maximum.accumulate(np.where(is_large, row, -1), axis=0)
+    at = np.maximum(newest, 0)
+    n_bars: IntArray = np.cumsum(bars.has_bar, axis=0, dtype=np.int64)
+    age: IntArray = n_bars - np.take_along_axis(n_bars, at, axis=0)
+    size = np.clip(np.take_along_axis(surprises, at, axis=0) / MAX_SURPRISE, -1.0, 1.0)
+    is_live = (newest >= 0) & (age < hold) & (bars.place >= 0)
+    return np.where(is_live, size, 0.0)
+
+
+def seasonality(
+    panel: Prices, *, weeks: int, threshold: float, hurdle_bps: float
+) -> FloatArray:
+    """Return the side of the bars that followed this hour of the week before.
+
+    On daily bars the hour is the day. "Followed" is by the instrument's own bars: after
+    Friday comes Monday where weekends have none.
+
+    Parameters
+    ----------
+    panel : AlignedPanel or OwnBars
+        Prices.
+    weeks : int
+        How many times this hour came before.
+    threshold : float
+        Student's t that the mean log return of the bars after must exceed.
+    hurdle_bps : float
+        Size that this mean must exceed.
+
+    Notes
+    -----
+    Point in time: row t uses bars up to t; the bar after this hour's is not among them.
+    """
+    bars = OwnBars.of(panel)
+    if len(bars.growth) == 0:
+        return np.zeros(bars.has_bar.shape)
+    length = step(bars.panel.timeframe) / step("1h")
+    hour = np.floor_divide(np.round(bars.days * 24.0), length).astype(np.int64)
+    slot = hour % int(168 // length)
+    # All bars of one instrument and slot side by side, oldest first.
+    asset = np.cumsum(bars.number == 0)
+    order = np.lexsort((slot, asset))
+    group = (asset * 168 + slot)[order]
+    is_first = np.append(True, group[1:] != group[:-1])
+    row = np.arange(len(group))
+    count = row - np.maximum.accumulate(np.where(is_first, row, 0))
+    after = np.append(bars.growth[1:], np.nan)[order]
+    mean = lagged(rolling_sum(after, weeks), 1) / weeks
+    square = lagged(rolling_sum(np.square(after), weeks), 1) / weeks
+    variance = square - np.square(mean)
+    is_known = (count >= weeks) & (variance > 1e-13 * square)
+    error = np.sqrt(np.where(is_known, variance, np.nan) / (weeks - 1))
+    is_large = (np.abs(mean) > threshold * error) & (np.abs(mean) * 1e4 > hurdle_bps)
+    side = np.empty_like(mean)
+    side[order] = np.where(is_large, np.sign(mean), 0.0)
+    return bars.spread(side)
+
+
+def forecast_side(grid: ForecastGrid, *, threshold: float) -> FloatArray:
+    """Return the side of a model's median, from a move above `threshold` till it turns.
+
+    Parameters
+    ----------
+    grid : ForecastGrid
+        Of one model.
+    threshold : float
+        In widths of the band from p10 to p90.
+
+    Notes
+    -----
+    Point in time: row t uses the newest forecast at t; 0 where there is none.
+    """
+    row = np.arange(1, len(grid.move) + 1)[:, None]
+    score = grid.move / grid.width
+    side = np.zeros(score.shape)
+    for sign in (1.0, -1.0):
+        is_on = sign * score > threshold
+        is_turn = is_on | ~(sign * score > 0.0)
+        newest = np.maximum.accumulate(np.where(is_turn, 2 * row + is_on, 0), axis=0)
+        side += sign * (newest & 1)
+    return side
