@@ -71,6 +71,11 @@ WF_SNAPSHOTS = TableSpec(
         count("trades", "Position changes."),
         number("baseline_ratio", "Sharpe over the baseline's.", is_nullable=True),
         text("parameters", "JSON: parameters chosen inside the train span."),
+        text(
+            "weights",
+            "JSON: target weights after the last bar, by symbol; newest window only.",
+            is_nullable=True,
+        ),
         KNOWN_TS,
     ),
     key=("run_id", "sleeve_id", "timeframe", "window", "slippage_bps"),
