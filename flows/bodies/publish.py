@@ -1,12 +1,13 @@
 """Publish the signed artefacts whose content changed."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
 from flows.bodies.checkpoints import model_digests
+from flows.bodies.sleeve_book import sleeve_book, sleeve_set, why_unlocked
 from flows.manifests import code_commit, lock_hash
 from flows.runs import Run
 from lab.evaluation.decisions import record_decision
@@ -46,6 +47,11 @@ _QUERIES: Final = {
             PARTITION BY symbol, timeframe ORDER BY bars.ts DESC) <= {RECENT_BARS}
     """,  # noqa: S608 - constants
 }
+_BUILT: Final[Mapping[str, Callable[[Session], pa.Table]]] = {
+    "sleeve_set": sleeve_set,
+    "sleeve_book": sleeve_book,
+}
+KINDS: Final = (*_QUERIES, *_BUILT)
 
 
 def publish_artefacts(run: Run) -> str:
@@ -69,12 +75,13 @@ def publish_artefacts(run: Run) -> str:
     published = repository.manifests()
     # One thread: sums in another order would differ in their last digits.
     with connect(run.workplace.root, threads=1) as session:
-        content = {kind: read_content(session, kind) for kind in _QUERIES}
+        content = {kind: read_content(session, kind) for kind in KINDS}
         run.tables_read |= {
             name: version
             for name, version in session.versions.items()
             if not name.startswith("artefact_")
         }
+    keep_locked(run, content)
     due = []
     for kind, rows in content.items():
         if rows.num_rows == 0 and kind not in published:
@@ -86,6 +93,22 @@ def publish_artefacts(run: Run) -> str:
         return "nothing changed since the last publication"
     run.count("artefacts", len(due))
     return _publish(run, repository, due, content)
+
+
+def keep_locked(run: Run, content: dict[str, pa.Table]) -> None:
+    """Drop a sleeve set that must not be published: the one before stays, and it is said.
+
+    Parameters
+    ----------
+    run : Run
+        Where it is noted.
+    content : dict of str to pyarrow.Table
+        What is to be published, by kind.
+    """
+    if (why := why_unlocked(content["sleeve_set"])) is not None:
+        del content["sleeve_set"]
+        run.count("artefacts_refused", 1)
+        run.notes.append(f"sleeve_set not published: {why}")
 
 
 def _publish(
@@ -128,7 +151,10 @@ def read_content(session: Session, kind: str) -> pa.Table:
     """Return what the artefact `kind` should hold now, in key order."""
     spec = table_spec(f"artefact_{kind}")
     schema = spec.to_arrow()
-    rows = session.sql(_QUERIES[kind]).arrow().select(schema.names).cast(schema)
+    if kind in _BUILT:
+        rows = _BUILT[kind](session)
+    else:
+        rows = session.sql(_QUERIES[kind]).arrow().select(schema.names).cast(schema)
     return in_key_order(rows, spec.key)
 
 
