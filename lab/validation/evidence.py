@@ -1,0 +1,216 @@
+"""What all candidates of a family are judged by: counted, resampled and split once.
+
+Resamples and splits depend on the family's trials and the rules alone: every candidate
+of a family meets the same luck, in any order and on any number of workers.
+"""
+
+import hashlib
+import math
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from lab.arrays import AnyArray, FloatArray
+from lab.backtest.ledger import TrialMatrix
+from lab.errors import ValidationError
+from lab.validation.bootstrap import automatic_block_length, draw_counts
+from lab.validation.overfitting import (
+    Overfitting,
+    probability_of_backtest_overfitting,
+)
+from lab.validation.reality import (
+    RealityCheck,
+    SuperiorAbility,
+    reality_check_of,
+    superior_ability_of,
+)
+
+_TRIALS_FOR_BLOCKS: Final = 256
+"""The block length is the median over at most so many trials, evenly taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class GateRules:
+    """Thresholds, and how much is drawn to judge by them.
+
+    Attributes
+    ----------
+    dsr_min : float
+        Deflated Sharpe ratio: at least.
+    reality_p_max : float
+        Reality Check p-value: at most.
+    pbo_max : float
+        Probability of backtest overfitting: at most.
+    n_boot : int
+        Stationary resamples.
+    n_blocks : int
+        Blocks of the cross-validation; even.
+    min_obs : int, days
+        Shorter series are not judged: their Sharpe ratio is not normal yet.
+    seed : int
+        Of the resamples, beside the family.
+    """
+
+    dsr_min: float = 0.95
+    reality_p_max: float = 0.05
+    pbo_max: float = 0.2
+    n_boot: int = 1000
+    n_blocks: int = 16
+    min_obs: int = 120
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse rules that no series could meet, or any would."""
+        if not 0.5 < self.dsr_min < 1:
+            raise ValidationError(f"dsr_min {self.dsr_min}: between 0.5 and 1")
+        for name in ("reality_p_max", "pbo_max"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValidationError(f"{name} {getattr(self, name)}: between 0 and 1")
+        if self.n_boot + 1 < 1 / self.reality_p_max:
+            raise ValidationError(
+                f"n_boot {self.n_boot}: too few for p-values of {self.reality_p_max}"
+            )
+        if self.n_blocks % 2 or not 2 <= self.n_blocks <= 20:
+            raise ValidationError(f"n_blocks {self.n_blocks}: even, 2 to 20")
+        if self.min_obs < 2 * self.n_blocks:
+            raise ValidationError(f"min_obs {self.min_obs}: 2 rows a block or more")
+        if self.seed < 0:
+            raise ValidationError(f"seed {self.seed}: 0 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyEvidence:
+    """What a family's trials say together; see `weigh_family`.
+
+    Attributes
+    ----------
+    matrix : TrialMatrix
+        The family's ledger.
+    rules : GateRules
+        What it was weighed for.
+    baseline : ndarray of shape (n_days,), float64, or None
+        Returns of the locked baseline.
+    trial_variance : float
+        Of the daily Sharpe ratios of the trials that vary, ddof 1.
+    n_varying : int
+        How many do.
+    effective_rank : float
+        Of their correlations; reported, never counted with.
+    problem : str
+        Why nothing of this family can be judged; empty if it can, and then there are:
+    block : float
+        Mean block length of the resamples, days.
+    check, relative : RealityCheck or None
+        Of the trials that vary against 0, and against the baseline if there is one.
+    ability : SuperiorAbility or None
+        Hansen's test against 0; reported.
+    overfitting : Overfitting or None
+        Of the whole matrix, from two trials that vary on.
+    """
+
+    matrix: TrialMatrix
+    rules: GateRules
+    baseline: FloatArray | None
+    trial_variance: float
+    n_varying: int
+    effective_rank: float
+    problem: str
+    block: float
+    check: RealityCheck | None = None
+    relative: RealityCheck | None = None
+    ability: SuperiorAbility | None = None
+    overfitting: Overfitting | None = None
+
+    @property
+    def trials_sha256(self) -> str:
+        """Hash of the trials that were counted, by id and in order."""
+        return hashlib.sha256("\n".join(self.matrix.trial_ids).encode()).hexdigest()
+
+
+def weigh_family(
+    matrix: TrialMatrix, rules: GateRules, *, baseline: FloatArray | None = None
+) -> FamilyEvidence:
+    """Do once for a family what all its candidates need.
+
+    Parameters
+    ----------
+    matrix : TrialMatrix
+        The whole family. Constant trials count in N; they are left out of the variance,
+        the maxima and the ranks.
+    rules : GateRules
+        Thresholds and counts.
+    baseline : ndarray of shape (n_days,), float64, optional
+        For a second Reality Check, against it.
+
+    Raises
+    ------
+    ValidationError
+        If the baseline is not one finite number a day.
+    """
+    if baseline is not None:
+        require_series(baseline, matrix, "baseline")
+        if not bool(np.isfinite(baseline).all()):
+            raise ValidationError("baseline: finite")
+    sharpes = matrix.sharpes[~matrix.is_constant]
+    evidence = FamilyEvidence(
+        matrix=matrix,
+        rules=rules,
+        baseline=baseline,
+        trial_variance=float(np.var(sharpes, ddof=1)) if len(sharpes) > 1 else 0.0,
+        n_varying=len(sharpes),
+        effective_rank=matrix.effective_rank,
+        problem=_problem(matrix, rules, len(sharpes)),
+        block=1.0,
+    )
+    return evidence if evidence.problem else _resample(evidence)
+
+
+def family_seed(family: str, rules: GateRules) -> tuple[int, int]:
+    """Return the entropy of a family's resamples."""
+    return rules.seed, int(hashlib.sha256(family.encode()).hexdigest()[:16], 16)
+
+
+def require_series(returns: AnyArray, matrix: TrialMatrix, what: str) -> None:
+    """Refuse a series that is not one number a day of the family's calendar.
+
+    Raises
+    ------
+    ValidationError
+        If its shape is another.
+    """
+    if returns.shape != (matrix.n_days,):
+        raise ValidationError(
+            f"{what}: returns of shape {returns.shape}, not ({matrix.n_days},) as the"
+            f" family's calendar"
+        )
+
+
+def _problem(matrix: TrialMatrix, rules: GateRules, n_varying: int) -> str:
+    if matrix.n_days < rules.min_obs:
+        return f"{matrix.n_days} days; judged from {rules.min_obs} on"
+    return "" if n_varying else "no trial of the family varies"
+
+
+def _resample(evidence: FamilyEvidence) -> FamilyEvidence:
+    matrix, rules = evidence.matrix, evidence.rules
+    varying = np.ascontiguousarray(matrix.returns[~matrix.is_constant].T)
+    step = math.ceil(varying.shape[1] / _TRIALS_FOR_BLOCKS)
+    block = float(np.median(automatic_block_length(varying[:, ::step])))
+    rng = np.random.default_rng(family_seed(matrix.family, rules))
+    counts = draw_counts(matrix.n_days, rules.n_boot, block=block, rng=rng)
+    relative, overfitting = None, None
+    if evidence.baseline is not None:
+        relative = reality_check_of(varying - evidence.baseline[:, None], counts)
+    if evidence.n_varying > 1:
+        overfitting = probability_of_backtest_overfitting(
+            varying, n_blocks=rules.n_blocks
+        )
+    return replace(
+        evidence,
+        block=block,
+        check=reality_check_of(varying, counts),
+        relative=relative,
+        ability=superior_ability_of(varying, counts, block=block),
+        overfitting=overfitting,
+    )
