@@ -211,7 +211,9 @@ def _gate(evidence: Evidence, stage: str, name: str) -> Distance:
         return Distance(stage, rule, value, asked, is_met=True)
     missing = _number(gate.distances.get("distance"))
     expected = _gate_date(evidence, gate)
-    change = gate.distances.get("change") or "returns that can be judged"
+    is_close = missing is None or missing >= 0
+    # The figure suffices, something else does not.
+    change = gate.distances.get("reason" if is_close else "change") or "not known"
     return Distance(
         stage,
         rule,
