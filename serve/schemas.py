@@ -171,8 +171,8 @@ class Rung(Struct, frozen=True, kw_only=True):
 
     slippage_bps: Annotated[float, Meta(description="A unit of turnover.")]
     sharpe: Annotated[float | None, Meta(description="Annualised; null if constant.")]
-    annual_return: Annotated[float, Meta(description="Compounded.")]
-    volatility: Annotated[float, Meta(description="Annualised.")]
+    annual_return: Annotated[float | None, Meta(description="Compounded.")]
+    volatility: Annotated[float | None, Meta(description="Annualised.")]
     max_drawdown: Annotated[float, Meta(ge=0, le=1)]
     turnover_day: Annotated[float, Meta(ge=0, description="Mean a day.")]
     trades: Count
@@ -191,9 +191,10 @@ class Gate(Struct, frozen=True, kw_only=True):
     value: float | None
     threshold: float
     distance: Annotated[
-        float | None, Meta(description="Value less threshold, positive if passed.")
+        float | None, Meta(description="To the threshold; negative if not met.")
     ]
     is_passed: bool
+    n_trials: Annotated[int, Meta(description="Tries that were counted.")]
     words: Annotated[str, Meta(description="How far, and what would change it.")]
     decided_at: datetime
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from flows.manifests import to_json
 from lab.arrays import FloatArray, TimeArray
-from lab.backtest.walk_frames import days_a_year
+from lab.backtest.figures import figures
 from lab.bars.timeframes import to_moment
 from lakehouse.query import Session
 from lakehouse.schema.artefacts import SLEEVE_BOOK, SLEEVE_SET
@@ -26,7 +26,12 @@ JUDGED_BPS: Final = 10.0
 _DIGITS: Final = 6  # significant ones of what is published
 _WEEK: Final = np.timedelta64(7, "D")
 _MONDAY: Final = np.datetime64("1970-01-05")
-_GATES: Final = ("dsr", "reality_check", "pbo")
+# Where each gate's figure lies in a verdict's inputs, and what was asked for.
+_GATES: Final = {
+    "dsr": ("dsr", "dsr_min"),
+    "reality_check": ("p_value", "reality_p_max"),
+    "pbo": ("pbo", "pbo_max"),
+}
 
 _SET: Final = """
 SELECT held.artefact_id AS sleeve_id, sleeves.stage, held.runtime_weight,
@@ -74,10 +79,12 @@ FROM wf_snapshots AS rows JOIN placed USING (run_id, timeframe)
 WHERE placed.place = 1
 GROUP BY rows.timeframe, rows.sleeve_id, rows.slippage_bps
 """  # noqa: S608 - constants
-_VERDICTS: Final = """
-SELECT subject, gate, inputs, thresholds, distances, is_passed, decided_at, run_id
-FROM gate_verdicts ORDER BY decided_at, verdict_id
-"""
+_VERDICTS: Final = f"""
+{_PLACES}
+SELECT verdict_id, subject, gate, inputs, thresholds, distances, is_passed, decided_at
+FROM gate_verdicts JOIN placed ON inputs->>'$.run_id' = placed.run_id
+WHERE placed.place = 1
+"""  # noqa: S608 - constants
 
 
 def sleeve_set(session: Session) -> pa.Table:
@@ -188,7 +195,9 @@ def _entry(
     windows: Mapping[float, Mapping[str, Any]],
 ) -> dict[str, Any]:
     shown = rungs[judged_rung([one["slippage_bps"] for one in rungs])]
-    earlier = {one["slippage_bps"]: _sharpe(one["net"], one["ts"]) for one in before}
+    earlier = {
+        one["slippage_bps"]: figures(one["net"], one["ts"]).sharpe for one in before
+    }
     ts, equity, drawdown = weekly(shown["ts"], shown["net"])
     window = windows.get(shown["slippage_bps"], {})
     sharpes = [_short(value) for value in window.get("sharpe", [])]
@@ -240,16 +249,13 @@ def figures_of(rung: Mapping[str, Any], windows: Mapping[str, Any]) -> dict[str,
     -----
     Annualised by the days that were observed. A book that lost everything stays lost.
     """
-    net, ts = rung["net"], rung["ts"]
-    equity = _equity(net)
-    years = len(net) / days_a_year(ts)
-    spread = float(np.std(net, ddof=1)) if len(net) > 1 else 0.0
+    found = figures(rung["net"], rung["ts"])
     return {
         "slippage_bps": rung["slippage_bps"],
-        "sharpe": _short(_sharpe(net, ts)),
-        "annual_return": _short(float(equity[-1]) ** (1.0 / years) - 1.0),
-        "volatility": _short(spread * float(np.sqrt(days_a_year(ts)))),
-        "max_drawdown": _short(float(_drawdown(equity).max())),
+        "sharpe": _short(found.sharpe),
+        "annual_return": _short(found.annual_return),
+        "volatility": _short(found.volatility),
+        "max_drawdown": _short(found.max_drawdown),
         "turnover_day": _short(float(np.mean(rung["turnover"]))),
         "trades": int(windows.get("trades", 0)),
         "positive_windows": _short(windows.get("positive")),
@@ -297,38 +303,50 @@ def newest_gates(
     Parameters
     ----------
     verdicts : sequence of mapping
-        Rows of `gate_verdicts`, oldest first.
+        Rows of `gate_verdicts`.
     subject : str
         The sleeve.
     run_id : str
-        The walk-forward run; a verdict on another is passed over.
+        The walk-forward run that was judged; verdicts on another are passed over.
+
+    Notes
+    -----
+    Of two at one moment the one that counted more trials came later.
     """
-    newest: dict[str, dict[str, Any]] = {}
+    newest: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {}
     for row in verdicts:
-        if row["subject"] != subject or row["gate"] not in _GATES:
+        name = row["gate"]
+        if row["subject"] != subject or name not in _GATES:
             continue
         inputs = json.loads(row["inputs"])
-        if inputs.get("run_id", row["run_id"]) == run_id:
-            newest[row["gate"]] = _gate(row)
-    return [newest[gate] for gate in _GATES if gate in newest]
+        if inputs.get("run_id") != run_id:
+            continue
+        place = (row["decided_at"], inputs["n_trials"], row["verdict_id"])
+        if name not in newest or newest[name][0] < place:
+            newest[name] = (place, _gate(row, inputs))
+    return [newest[name][1] for name in _GATES if name in newest]
 
 
-def _gate(row: Mapping[str, Any]) -> dict[str, Any]:
-    threshold = float(next(iter(json.loads(row["thresholds"]).values())))
+def _gate(row: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
+    value, threshold = _GATES[row["gate"]]
     told = json.loads(row["distances"])
-    distance = told.get("distance")
-    sign = 1.0 if row["gate"] == "dsr" else -1.0
-    value = None if distance is None else threshold + sign * distance
-    words = [told.get(name) for name in ("reason", "change")]
     return {
         "gate": row["gate"],
-        "value": _short(value),
-        "threshold": threshold,
-        "distance": _short(distance),
+        "value": _short(inputs.get(value)),
+        "threshold": json.loads(row["thresholds"])[threshold],
+        "distance": _short(told["distance"]),
         "is_passed": row["is_passed"],
-        "words": ". ".join(text for text in words if text),
+        "n_trials": inputs["n_trials"],
+        "words": _words(told),
         "decided_at": row["decided_at"],
     }
+
+
+def _words(told: Mapping[str, Any]) -> str:
+    said = told["reason"]
+    if not said:
+        said = f"{_short(told['distance']):g} to spare"
+    return f"{said[0].upper()}{said[1:]}. What would change it: {told['change']}."
 
 
 def _canonical(text: str | None) -> str | None:
@@ -337,20 +355,12 @@ def _canonical(text: str | None) -> str | None:
 
 def _equity(net: FloatArray) -> FloatArray:
     # What is lost to the last cent cannot be traded back.
-    equity: FloatArray = np.cumprod(np.maximum(1.0 + net, 0.0))
-    return equity
+    return np.asarray(np.cumprod(np.maximum(1.0 + net, 0.0)), dtype=np.float64)
 
 
 def _drawdown(equity: FloatArray) -> FloatArray:
     peak = np.maximum.accumulate(np.maximum(equity, 1.0))
     return np.asarray(1.0 - equity / peak)
-
-
-def _sharpe(net: FloatArray, ts: TimeArray) -> float | None:
-    if len(net) < 2 or float(np.ptp(net)) == 0.0:
-        return None
-    ratio = float(np.mean(net) / np.std(net, ddof=1))
-    return ratio * float(np.sqrt(days_a_year(ts)))
 
 
 def _rounded(value: float) -> float:

@@ -122,31 +122,35 @@ def verdict_rows(
     """Rows of `gate_verdicts`, as `lab.validation.gates` lays them out."""
     # fmt: off
     gates = {
-        "dsr": ("dsr_min", 0.95, 0.03 if is_passed else -0.3117, "deflated Sharpe 0.6383 is below 0.95", "an annual Sharpe of 1.94 on these days would pass; at this one 11.2 years would"),
-        "reality_check": ("reality_p_max", 0.05, 0.02 if is_passed else -0.215, "p-value 0.265 is above 0.05", "a mean 1.8 times as high would pass"),
-        "pbo": ("pbo_max", 0.2, 0.11 if is_passed else -0.1312, "overfitting probability 0.3312 is above 0.2", "fewer or better configurations in this family"),
+        "dsr": ("dsr", 0.98 if is_passed else 0.6383, "dsr_min", 0.95, "a Sharpe ratio of 1.94 a year at 214 trials and 2040 days, now 0.81 a year; or 2870 more days at this Sharpe ratio; or 12 trials instead of 214"),
+        "reality_check": ("p_value", 0.03 if is_passed else 0.265, "reality_p_max", 0.05, "p of 0.05: a Sharpe ratio of 1.21 a year at this volatility, now 0.81 a year; or 2551 more days at this Sharpe ratio"),
+        "pbo": ("pbo", 0.09 if is_passed else 0.3312, "pbo_max", 0.2, "1689 fewer of 12870 splits whose best trial ends in the lower half: fewer trials without skill in the family, or a longer span"),
     }
     # fmt: on
-    rows = [
-        {
-            "verdict_id": f"{run_id}/{sleeve_id}/{gate}/{decided_at:%Y%m%d%H}",
-            "subject": sleeve_id,
-            "gate": gate,
-            "inputs": json.dumps({"run_id": run_id, "n_trials": 214}),
-            "thresholds": json.dumps({name: threshold}),
-            "distances": json.dumps(
-                {
-                    "distance": distance,
-                    "reason": None if is_passed else reason,
-                    "change": None if is_passed else change,
-                }
-            ),
-            "is_passed": is_passed,
-            "decided_at": decided_at,
-            "run_id": run_id,
+    rows = []
+    for gate, (figure, value, rule, threshold, change) in gates.items():
+        distance = value - threshold if gate == "dsr" else threshold - value
+        reason = f"{gate} {value:.3f}, asked for {threshold:g}"
+        told = {
+            "distance": distance,
+            "reason": None if is_passed else reason,
+            "change": change,
         }
-        for gate, (name, threshold, distance, reason, change) in gates.items()
-    ]
+        rows.append(
+            {
+                "verdict_id": f"{run_id}/{sleeve_id}/{gate}/{decided_at:%Y%m%d%H}",
+                "subject": sleeve_id,
+                "gate": gate,
+                "inputs": json.dumps(
+                    {"run_id": run_id, "n_trials": 214, figure: value}
+                ),
+                "thresholds": json.dumps({rule: threshold, "min_obs": 120}),
+                "distances": json.dumps(told),
+                "is_passed": is_passed,
+                "decided_at": decided_at,
+                "run_id": "gates-1",
+            }
+        )
     return pa.Table.from_pylist(rows, schema=table_spec("gate_verdicts").to_arrow())
 
 

@@ -5,7 +5,8 @@ import { node, scale, spread } from "/static/plots.js";
 
 const DAY = 86400e3;
 const FLOOR = 0.01; // equity below it is drawn at it: a log scale has no zero
-const SMALL = { width: 420, height: 240, left: 44, right: 16, top: 12, bottom: 30 };
+const SMALL = { height: 240, left: 44, right: 16, top: 12, bottom: 30, key: 16 };
+const LETTER = 7.2; // width of a bold letter of a name
 
 function paint(container, width, height, label) {
   const svg = node("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label });
@@ -49,7 +50,13 @@ function timeTicks(from, to, width) {
 const line = (xs, ys) => xs.map((x, i) => `${i ? "L" : "M"}${x.toFixed(1)} ${ys[i].toFixed(1)}`).join("");
 
 export function formatRatio(value, digits = 2) {
-  return value === null || value === undefined ? "–" : value.toFixed(digits);
+  return value === null || value === undefined ? "–" : value.toFixed(digits).replace("-", "−");
+}
+
+const digitsOf = (ticks, least) => (ticks.some((tick) => Math.abs(tick * 10 - Math.round(tick * 10)) > 1e-9) ? 2 : least);
+
+export function formatShare(value, digits = 1) {
+  return formatPercent(value, digits).replace("-", "−");
 }
 
 function describe({ name, curve }) {
@@ -62,7 +69,8 @@ function describe({ name, curve }) {
 export function plotEquity(container, series) {
   const width = Math.max(300, Math.min(1120, container.clientWidth));
   const isNarrow = width < 560;
-  const room = { left: 46, right: isNarrow ? 12 : 108, top: 10, bottom: 26, gap: 22 };
+  const longest = Math.max(...series.map(({ name }) => name.length));
+  const room = { left: 46, right: isNarrow ? 12 : Math.min(240, 18 + LETTER * longest), top: isNarrow ? 10 + SMALL.key * series.length : 10, bottom: 26, gap: 22 };
   const equityHeight = isNarrow ? 210 : 280;
   const depthHeight = isNarrow ? 90 : 110;
   const depthTop = room.top + equityHeight + room.gap;
@@ -83,8 +91,7 @@ export function plotEquity(container, series) {
     svg.append(node("text", { x: room.left - 6, y: at + 4, "text-anchor": "end" }, text));
   };
   const ticks = growthTicks(low, high);
-  const digits = ticks.some((tick) => Math.abs(tick * 10 - Math.round(tick * 10)) > 1e-9) ? 2 : 1;
-  for (const tick of ticks) rule(y(tick), formatRatio(tick, digits));
+  for (const tick of ticks) rule(y(tick), formatRatio(tick, digitsOf(ticks, 1)));
   for (const tick of niceTicks(0, deepest * 1.05, 3)) rule(depth(tick), tick ? `−${formatPercent(tick, 0)}` : "0 %");
   for (const [at, text] of timeTicks(from, to, width - room.left - room.right)) svg.append(node("text", { x: x(at), y: height - 8, "text-anchor": "middle" }, text));
   svg.append(node("line", { class: "guide", x1: room.left, x2: width - room.right, y1: y(1), y2: y(1) }));
@@ -99,7 +106,7 @@ export function plotEquity(container, series) {
     svg.append(node("path", { class: style, d: line(xs, one.curve.equity.map(y)) }));
     labels.push({ text: one.name, mark: one.mark, y: y(one.curve.equity[one.curve.equity.length - 1]) });
   });
-  if (isNarrow) labels.reverse().forEach(({ text, mark }, i) => svg.append(node("text", { class: `name m${mark}`, x: room.left + 6, y: room.top + 14 + 15 * i }, text)));
+  if (isNarrow) labels.reverse().forEach(({ text, mark }, i) => svg.append(node("text", { class: `name m${mark}`, x: room.left, y: 14 + SMALL.key * i }, `● ${text}`)));
   else for (const { text, mark, y: at } of spread(labels)) svg.append(node("text", { class: `name m${mark}`, x: width - room.right + 8, y: at + 4 }, text));
   const cursor = node("line", { class: "cursor", x1: 0, x2: 0, y1: room.top, y2: depthTop + depthHeight, visibility: "hidden" });
   svg.append(cursor);
@@ -119,14 +126,21 @@ export function plotEquity(container, series) {
   return { mark, weekAt };
 }
 
-function smallFrame(container, label, [low, high], format) {
-  const svg = paint(container, SMALL.width, SMALL.height, label);
-  const y = scale([low, high], [SMALL.height - SMALL.bottom, SMALL.top]);
-  for (const tick of niceTicks(low, high, 4)) {
-    svg.append(node("line", { class: tick === 0 ? "guide" : "axis", x1: SMALL.left, x2: SMALL.width - SMALL.right, y1: y(tick), y2: y(tick) }));
-    svg.append(node("text", { x: SMALL.left - 6, y: y(tick) + 4, "text-anchor": "end" }, format(tick)));
+function smallFrame(container, label, [low, high], nKeys = 0) {
+  const width = Math.max(270, Math.min(560, container.clientWidth));
+  const svg = paint(container, width, SMALL.height, label);
+  const right = width - SMALL.right;
+  const y = scale([low, high], [SMALL.height - SMALL.bottom, SMALL.top + SMALL.key * nKeys]);
+  const ticks = niceTicks(low, high, 4);
+  for (const tick of ticks) {
+    svg.append(node("line", { class: tick === 0 ? "guide" : "axis", x1: SMALL.left, x2: right, y1: y(tick), y2: y(tick) }));
+    svg.append(node("text", { x: SMALL.left - 6, y: y(tick) + 4, "text-anchor": "end" }, formatRatio(tick, digitsOf(ticks, high - low > 6 ? 0 : 1))));
   }
-  return { svg, y };
+  return { svg, y, right };
+}
+
+function sayInside(svg, text, right) {
+  svg.append(node("text", { class: "empty", x: (SMALL.left + right) / 2, y: SMALL.height / 2 - 14, "text-anchor": "middle" }, text));
 }
 
 export function plotWindows(container, windows) {
@@ -135,8 +149,9 @@ export function plotWindows(container, windows) {
   const above = known.filter((value) => value > 0).length;
   const edge = Math.max(1, ...known.map(Math.abs)) * 1.05;
   const label = `Sharpe ratio of ${n} out-of-sample windows: ${above} above zero, lowest ${formatRatio(known.length ? Math.min(...known) : null)}, highest ${formatRatio(known.length ? Math.max(...known) : null)}`;
-  const { svg, y } = smallFrame(container, label, [-edge, edge], (tick) => formatRatio(tick, edge > 3 ? 0 : 1));
-  const x = scale([0, n], [SMALL.left, SMALL.width - SMALL.right]);
+  const { svg, y, right } = smallFrame(container, label, [-edge, edge]);
+  const x = scale([0, n], [SMALL.left, right]);
+  if (!known.length) sayInside(svg, "Returns never vary: no Sharpe ratio", right);
   const gap = n > 60 ? 0.6 : 1.5;
   windows.sharpe.forEach((value, i) => {
     if (value === null) return;
@@ -161,9 +176,10 @@ export function plotCosts(container, series) {
   const words = series.map(({ name }, i) => `${name}: ${points[i].map((rung) => `${formatRatio(rung.sharpe)} at ${rung.slippage_bps} bps`).join(", ") || "constant returns"}`);
   const [low, high] = [Math.min(0, ...values), Math.max(0.1, ...values)];
   const room = (high - low) * 0.08;
-  const { svg, y } = smallFrame(container, `Sharpe ratio by slippage. ${words.join("; ")}`, [low < 0 ? low - room : 0, high + room], (tick) => formatRatio(tick, 1));
+  const { svg, y, right } = smallFrame(container, `Sharpe ratio by slippage. ${words.join("; ")}`, [low < 0 ? low - room : 0, high + room], series.length);
+  if (!points[0].length) sayInside(svg, "Returns never vary: no Sharpe ratio", right);
   const rungs = series[0].rungs.map(({ slippage_bps: bps }) => bps);
-  const x = scale([Math.min(...rungs), Math.max(...rungs)], [SMALL.left + 14, SMALL.width - SMALL.right - 14]);
+  const x = scale([Math.min(...rungs), Math.max(...rungs)], [SMALL.left + 14, right - 14]);
   for (const bps of rungs) svg.append(node("text", { x: x(bps), y: SMALL.height - 10, "text-anchor": "middle" }, `${bps} bps`));
   [...series].reverse().forEach((one) => {
     const index = series.indexOf(one);
@@ -175,5 +191,5 @@ export function plotCosts(container, series) {
       svg.append(dot);
     }
   });
-  series.forEach(({ name, mark }, i) => svg.append(node("text", { class: `name m${mark}`, x: SMALL.width - SMALL.right, y: SMALL.top + 12 + 15 * i, "text-anchor": "end" }, `● ${name}`)));
+  series.forEach(({ name, mark }, i) => svg.append(node("text", { class: `name m${mark}`, x: SMALL.left, y: SMALL.top + 2 + SMALL.key * i }, `● ${name}`)));
 }

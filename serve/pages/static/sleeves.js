@@ -1,17 +1,13 @@
 // The sleeves page: one sleeve out of sample beside the locked baseline, and all of them.
 
 import { fillPicker, formatPercent, formatTime, getItems, readState, showBanner, showProblem, writeState } from "/static/api.js";
-import { formatRatio, plotCosts, plotEquity, plotWindows } from "/static/equity.js";
+import { formatRatio, formatShare, plotCosts, plotEquity, plotWindows } from "/static/equity.js";
 import { chipOf, fillTable } from "/static/tables.js";
 
 const at = (id) => document.getElementById(id);
 const pickers = { timeframe: at("timeframe"), sleeve: at("sleeve") };
 const STAGES = ["genesis", "backtest", "walk_forward", "walk_forward_multi_fold", "paper", "canary", "live", "retired"];
-const GATES = {
-  dsr: ["Deflated Sharpe ratio", "Probability that the Sharpe ratio is above what the best of so many tries would show by luck"],
-  reality_check: ["Reality Check", "Probability that the best of all tries would do as well by luck alone"],
-  pbo: ["Overfitting (PBO)", "How often the best configuration in one half of the days falls below the median in the other"],
-};
+const GATES = { dsr: "Deflated Sharpe ratio", reality_check: "Reality Check", pbo: "Overfitting (PBO)" };
 const SHORT = { dsr: "DSR", reality_check: "RC", pbo: "PBO" };
 let items = [];
 let chart = null;
@@ -60,7 +56,7 @@ function drawBadges(one) {
     one.stage ? null : "not registered yet",
     one.runtime_weight ? `weight ${formatRatio(one.runtime_weight)}` : "weight 0: watched, not traded",
     `Sharpe ${formatRatio(rung.sharpe)} at ${one.slippage_bps} bps`,
-    `${formatPercent(rung.annual_return)} a year`,
+    `${formatShare(rung.annual_return)} a year`,
     `deepest drawdown ${formatPercent(rung.max_drawdown)}`,
     passedWords(one),
     one.run_id_before && change(rung) !== "–" ? `Sharpe ${change(rung)} since the run before` : null,
@@ -77,7 +73,10 @@ function tellWeek() {
   chart.mark(week);
 }
 
-function drawEquity(one) {
+function drawPlots(one) {
+  plotWindows(at("windows"), one.windows);
+  plotCosts(at("costs"), beside(one));
+
   at("equity-note").textContent = `Net of ${one.slippage_bps} bps a unit of turnover, log scale, ${day(one.first_ts)} to ${day(one.last_ts)}. One point a week: equity on its last day, drawdown at its deepest.`;
   if (!one.curve.ts.length) { at("equity").replaceChildren(); return; }
   chart = plotEquity(at("equity"), beside(one));
@@ -87,17 +86,18 @@ function drawGates(one) {
   const order = Object.keys(GATES);
   const gates = [...one.gates].sort((a, b) => order.indexOf(a.gate) - order.indexOf(b.gate));
   fillTable(at("gates"), [
-    ["Gate", (row) => { const name = document.createElement("span"); name.textContent = GATES[row.gate]?.[0] || row.gate; name.title = GATES[row.gate]?.[1] || ""; return name; }],
+    ["Gate", (row) => GATES[row.gate] || row.gate],
     ["Verdict", (row) => chipOf(row.is_passed, row.is_passed ? "passed" : "failed")],
+    ["How far, and what would change it", (row) => row.words],
     ["Value", (row) => figure(row.value), true],
     ["Needed", (row) => `${row.gate === "dsr" ? "≥" : "≤"} ${row.threshold}`, true],
-    ["How far, and what would change it", (row) => row.words],
+    ["Tries counted", (row) => row.n_trials.toLocaleString("en"), true],
     ["Judged", (row) => day(row.decided_at)],
   ], gates);
   if (!gates.length) {
     const line = at("gates").tBodies[0].insertRow();
     const cell = line.insertCell();
-    cell.colSpan = 6;
+    cell.colSpan = 7;
     cell.textContent = "Not judged yet: `alphalake walkforward` ends with the gates; `alphalake gates --sleeve ID` judges again.";
   }
 }
@@ -106,10 +106,10 @@ function drawTables(one) {
   const [, locked] = beside(one);
   fillTable(at("rungs"), [
     ["Slippage", (row) => `${row.slippage_bps} bps`],
-    ["Sharpe", (row) => formatRatio(row.sharpe), true], ["Return a year", (row) => formatPercent(row.annual_return), true],
+    ["Sharpe", (row) => formatRatio(row.sharpe), true], ["Return a year", (row) => formatShare(row.annual_return), true],
     ["Volatility", (row) => formatPercent(row.volatility), true], ["Max drawdown", (row) => formatPercent(row.max_drawdown), true],
     ["Turnover a day", (row) => formatRatio(row.turnover_day, 3), true], ["Trades", (row) => row.trades.toLocaleString("en"), true],
-    ["Windows above 0", (row) => formatPercent(row.positive_windows, 0), true], ["Sharpe of the run before", (row) => formatRatio(row.sharpe_before), true],
+    ["Windows above 0", (row) => formatPercent(row.positive_windows, 0), true], ["Sharpe before", (row) => formatRatio(row.sharpe_before), true],
   ], one.rungs);
   const weekly = [["Week to", (ts) => day(ts)], ["Equity", (_, i) => formatRatio(one.curve.equity[i], 4), true], ["Drawdown", (_, i) => formatPercent(one.curve.drawdown[i]), true]];
   if (locked) {
@@ -121,29 +121,30 @@ function drawTables(one) {
   const weights = Object.entries(one.weights || {}).filter(([, weight]) => weight !== 0).sort((a, b) => Math.abs(b[1]) - Math.abs(a[1]) || a[0].localeCompare(b[0]));
   at("weights-box").hidden = !one.weights;
   at("weights-note").textContent = weights.length ? `Shares of the sleeve’s own book, negative for short; together ${formatPercent(weights.reduce((sum, [, weight]) => sum + Math.abs(weight), 0), 0)} of it.` : "Flat: no instrument is held.";
-  fillTable(at("weights"), [["Instrument", ([symbol]) => symbol], ["Weight", ([, weight]) => formatPercent(weight).replace("-", "−"), true]], weights);
+  fillTable(at("weights"), [["Instrument", ([symbol]) => symbol], ["Weight", ([, weight]) => formatShare(weight), true]], weights);
 }
 
 function gateChips(one) {
   if (!one.gates.length) return chipOf(null, "not judged");
   return [...one.gates].sort((a, b) => Object.keys(SHORT).indexOf(a.gate) - Object.keys(SHORT).indexOf(b.gate))
-    .flatMap((gate) => [chipOf(gate.is_passed, `${SHORT[gate.gate] || gate.gate} ${gate.is_passed ? "passed" : "failed"}`, gate.words), " "]);
+    .flatMap((gate) => [chipOf(gate.is_passed, `${SHORT[gate.gate] || gate.gate} ${gate.is_passed ? "✓" : "✗"}`, gate.words), " "]);
 }
 
 function drawAll() {
   const rung = (read) => (row) => read(judgedRung(row));
+  const highest = Math.max(...current().rungs.map((one) => one.slippage_bps));
   fillTable(at("all"), [
     ["Sleeve", (row) => {
       const button = Object.assign(document.createElement("button"), { type: "button", textContent: row.sleeve_id });
       button.addEventListener("click", () => { pickers.sleeve.value = row.sleeve_id; draw(); at("sleeve-title").scrollIntoView({ block: "start" }); });
       return row.is_baseline ? [button, " (baseline)"] : button;
     }],
-    ["Stage", (row) => spoken(row.stage)], ["Weight", (row) => formatRatio(row.runtime_weight), true],
+    ["Stage", (row) => spoken(row.stage)], ["Weight", (row) => formatRatio(row.runtime_weight), true], ["Gates", gateChips],
     ["Sharpe", rung((one) => formatRatio(one.sharpe)), true], ["Before", rung((one) => formatRatio(one.sharpe_before)), true],
-    ["Sharpe at the highest cost", (row) => formatRatio(row.rungs[row.rungs.length - 1].sharpe), true],
-    ["Return a year", rung((one) => formatPercent(one.annual_return)), true], ["Volatility", rung((one) => formatPercent(one.volatility)), true],
+    [`At ${highest} bps`, (row) => formatRatio(row.rungs[row.rungs.length - 1].sharpe), true],
+    ["Return a year", rung((one) => formatShare(one.annual_return)), true], ["Volatility", rung((one) => formatPercent(one.volatility)), true],
     ["Max drawdown", rung((one) => formatPercent(one.max_drawdown)), true], ["Turnover a day", rung((one) => formatRatio(one.turnover_day, 3)), true],
-    ["Windows above 0", rung((one) => formatPercent(one.positive_windows, 0)), true], ["Gates", gateChips],
+    ["Windows above 0", rung((one) => formatPercent(one.positive_windows, 0)), true],
   ], onBars(), { onRow: (line, row) => { if (row.is_baseline) line.className = "pool"; if (row === current()) line.setAttribute("aria-current", "true"); } });
 }
 
@@ -161,12 +162,10 @@ function draw() {
   at("sleeve-title").textContent = one.is_baseline ? `${one.sleeve_id}, the locked baseline` : one.sleeve_id;
   drawLadder(one);
   drawBadges(one);
-  drawEquity(one);
+  drawPlots(one);
   at("readout").textContent = "";
   const above = judgedRung(one).positive_windows;
   at("windows-note").textContent = `Annualised, net of ${one.slippage_bps} bps, ${one.windows.sharpe.length} windows${above === null ? "" : `; ${formatPercent(above, 0)} made money`}. One window is short: a single bar is mostly noise.`;
-  plotWindows(at("windows"), one.windows);
-  plotCosts(at("costs"), beside(one));
   drawGates(one);
   drawTables(one);
   drawAll();
@@ -194,7 +193,7 @@ function listen() {
     tellWeek();
   });
   let width = at("equity").clientWidth;
-  new ResizeObserver(() => { if (at("equity").clientWidth !== width) { width = at("equity").clientWidth; drawEquity(current()); } }).observe(at("equity"));
+  new ResizeObserver(() => { if (at("equity").clientWidth !== width) { width = at("equity").clientWidth; drawPlots(current()); } }).observe(at("equity"));
 }
 
 async function start() {
