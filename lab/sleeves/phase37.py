@@ -1,10 +1,11 @@
 """phase37: the locked baseline that every candidate is measured against.
 
-One portfolio of fixed sleeves with fixed weights: a year's momentum, the 50/200 cross, the
-turtles' 55/20 channel, relative strength of a year less its last month, and a little of
-Bollinger's 20 bars. On hourly bars the same in weeks instead of months. The parameters are
-the books', none is fitted, and nothing may change: `LOCKED_HASH` is the SHA-256 of all parts, their parameters and weights, and a
-test compares them. Whoever wants another baseline gives it another name.
+One portfolio of fixed sleeves with fixed weights: a year's momentum, the 50/200 cross,
+the turtles' 55/20 channel, relative strength of a year less its last month, and a little
+of Bollinger's 20 bars; on hourly bars the same in weeks instead of months. The parameters
+are the books', none is fitted, and nothing may change: `LOCKED_HASH` is the SHA-256 of
+all parts, their parameters and weights, and a test compares them. Whoever wants another
+baseline gives it another name.
 """
 
 import json

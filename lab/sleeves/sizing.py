@@ -15,7 +15,7 @@ from lab.sleeves import rolling
 from lab.sleeves.own_bars import RISK_BARS, OwnBars, Prices
 
 MAX_SHARE: Final = 0.2
-"""No instrument's share is larger, unless there are fewer than five."""
+"""No instrument's share is larger, unless there are fewer than ten."""
 
 _WEEK_DAYS: Final = 7
 _MONDAY: Final = 4  # 1970-01-05, in days since 1970
@@ -77,8 +77,8 @@ def inverse_shares(
     ts : ndarray of shape (n_obs,), datetime64[us]
         Times of the rows.
     cap : float
-        Largest share; what is cut off is not given to others. Not below 1/n of the n
-        instruments that take part.
+        Largest share; what is cut off is not given to others. Not below 2/n of the n
+        instruments that take part: twice an equal part.
 
     Returns
     -------
@@ -90,7 +90,7 @@ def inverse_shares(
     total = inverse.sum(axis=1, keepdims=True)
     shares = np.divide(inverse, total, out=np.zeros_like(inverse), where=total > 0.0)
     n_live = np.count_nonzero(inverse, axis=1)[:, None]
-    limit = np.maximum(cap, 1.0 / np.maximum(n_live, 1))
+    limit = np.maximum(cap, 2.0 / np.maximum(n_live, 1))
     return np.asarray(np.minimum(shares, limit))
 
 
