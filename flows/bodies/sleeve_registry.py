@@ -10,9 +10,10 @@ the next one adds, with the same content.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from difflib import get_close_matches
 from typing import Any, Final
 
 import pyarrow as pa
@@ -203,6 +204,12 @@ def settle(run: Run) -> None:
         _settle_set(run, sleeves)
         _settle_records(run, rows)
         settled = head_of(chain)
+
+
+def near_names(name: str, known: Collection[str]) -> str:
+    """Return the known names that are most like `name`, as the end of a message."""
+    near = get_close_matches(name, sorted(known), n=3, cutoff=0.5) or sorted(known)
+    return f"; did you mean {', '.join(near[:10])}?" if near else ""
 
 
 def _check(entry: NewSleeve) -> None:

@@ -31,13 +31,12 @@ class Frames:
 
     Attributes
     ----------
-    runs, wf_snapshots, sleeve_returns, trials, trial_returns, gate_verdicts : Table
+    wf_snapshots, sleeve_returns, trials, trial_returns, gate_verdicts : Table
         As declared in the schema.
     bot_shadow_decisions : Table
         The paper trader's.
     """
 
-    runs: pa.Table
     wf_snapshots: pa.Table
     sleeve_returns: pa.Table
     trials: pa.Table
@@ -118,13 +117,15 @@ def registered(transitions: pa.Table, *, as_of: datetime) -> dict[str, Registere
     return found
 
 
-def speakers(frames: Frames, *, as_of: datetime, timeframe: str) -> dict[str, Speaker]:
+def speakers(
+    runs: pa.Table, snapshots: pa.Table, *, as_of: datetime, timeframe: str
+) -> dict[str, Speaker]:
     """Return the run that speaks for each sleeve that was walked.
 
     Parameters
     ----------
-    frames : Frames
-        `runs` and `wf_snapshots`.
+    runs, snapshots : Table
+        Rows of `runs` and `wf_snapshots`.
     as_of : datetime
         Decision time.
     timeframe : str
@@ -136,12 +137,12 @@ def speakers(frames: Frames, *, as_of: datetime, timeframe: str) -> dict[str, Sp
     """
     ended = {
         row["run_id"]: row
-        for row in frames.runs.to_pylist()
+        for row in runs.to_pylist()
         if row["flow"] == "walk-forward"
         and row["status"] == "completed"
         and row["finished_at"] <= as_of
     }
-    walked = frames.wf_snapshots.group_by(["run_id", "sleeve_id", "timeframe"])
+    walked = snapshots.group_by(["run_id", "sleeve_id", "timeframe"])
     found: dict[str, tuple[Any, Speaker]] = {}
     for row in walked.aggregate([]).to_pylist():
         run = ended.get(row["run_id"])

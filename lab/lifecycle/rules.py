@@ -14,6 +14,21 @@ def _bounded(default: float, low: float, high: float) -> Any:
     return field(default=default, metadata={"low": low, "high": high})
 
 
+def _check(name: str, value: Any, default: Any, metadata: Any) -> None:
+    where = f"rule {name} = {value!r}"
+    if "allowed" in metadata:
+        if value not in metadata["allowed"]:
+            raise LifecycleError(f"{where}: one of {', '.join(metadata['allowed'])}")
+        return
+    is_whole = isinstance(default, int)
+    is_typed = isinstance(value, int if is_whole else int | float)
+    if isinstance(value, bool) or not is_typed or not math.isfinite(value):
+        raise LifecycleError(f"{where}: a {'whole ' if is_whole else ''}number")
+    low, high = metadata["low"], metadata["high"]
+    if not low <= value <= high:
+        raise LifecycleError(f"{where}: between {low:g} and {high:g}")
+
+
 @dataclass(frozen=True, slots=True)
 class LifecycleRules:
     """What a sleeve must show before it leaves a stage upwards, and when it is retired.
@@ -104,18 +119,3 @@ def parse_rules(text: str, *, where: str) -> LifecycleRules:
         return replace(DEFAULT_RULES, **given)
     except LifecycleError as error:
         raise LifecycleError(f"{where}: {error}") from error
-
-
-def _check(name: str, value: Any, default: Any, metadata: Any) -> None:
-    where = f"rule {name} = {value!r}"
-    if "allowed" in metadata:
-        if value not in metadata["allowed"]:
-            raise LifecycleError(f"{where}: one of {', '.join(metadata['allowed'])}")
-        return
-    is_whole = isinstance(default, int)
-    is_typed = isinstance(value, int if is_whole else int | float)
-    if isinstance(value, bool) or not is_typed or not math.isfinite(value):
-        raise LifecycleError(f"{where}: a {'whole ' if is_whole else ''}number")
-    low, high = metadata["low"], metadata["high"]
-    if not low <= value <= high:
-        raise LifecycleError(f"{where}: between {low:g} and {high:g}")
