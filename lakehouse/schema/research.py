@@ -122,6 +122,49 @@ TRIAL_RETURNS = TableSpec(
     is_append_only=True,
 )
 
+GENOMES = TableSpec(
+    name="genomes",
+    description="One genome that a search evaluated: where it is from, what became of it.",
+    columns=(
+        text("genome_id", "SHA-256 of its configuration."),
+        text("sleeve_id", "Its name as a sleeve: `ga-` and eight digits."),
+        text("family", "Family of its trial, see `trials`."),
+        text("trial_id", "Its trial, see `trials`."),
+        TIMEFRAME,
+        count("cycle", "Its search, from 1, counted by timeframe."),
+        count("generation", "From 1; 0 for one evaluated anew on another span."),
+        count("place", "Order of evaluation within its search, from 0."),
+        text("operator", "random, inherited, crossover, jitter, swap, resize, ..."),
+        text("parents", "JSON: genome ids, none to two."),
+        text("configuration", "JSON: signals, filters, sizing and universe."),
+        number(
+            "fitness",
+            "Daily out-of-sample net Sharpe ratio at 10 bps; null if it never trades.",
+            is_nullable=True,
+        ),
+        number(
+            "novelty",
+            "1 less the mean correlation with the nearest genomes kept before it.",
+            is_nullable=True,
+        ),
+        number(
+            "max_correlation",
+            "With the nearest genome kept before it; -1 if there was none.",
+            is_nullable=True,
+            minimum=-1,
+            maximum=1,
+        ),
+        flag("is_kept", "Whether it took a place of its generation."),
+        flag("is_candidate", "Whether it passed every gate and entered genesis."),
+        text("why", "Of both, in words."),
+        when("tried_at", "Clock time."),
+        RUN_ID,
+    ),
+    key=("run_id", "genome_id"),
+    sort_by=("timeframe", "tried_at", "place"),
+    is_append_only=True,
+)
+
 GATE_VERDICTS = TableSpec(
     name="gate_verdicts",
     description="One gate's verdict on one subject, with everything that decided it.",
@@ -164,4 +207,12 @@ REGIMES = TableSpec(
     provenance=("run_id",),
 )
 
-TABLES = (SLEEVE_RETURNS, WF_SNAPSHOTS, TRIALS, TRIAL_RETURNS, GATE_VERDICTS, REGIMES)
+TABLES = (
+    SLEEVE_RETURNS,
+    WF_SNAPSHOTS,
+    TRIALS,
+    TRIAL_RETURNS,
+    GENOMES,
+    GATE_VERDICTS,
+    REGIMES,
+)
