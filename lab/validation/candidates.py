@@ -72,7 +72,7 @@ class Candidate:
         objections = [_problem(returns), evidence.problem]
         if not is_in_ledger:
             objections.append("the series is no trial of the family's ledger")
-        if fill is Fill.SAME_CLOSE:
+        if fill == Fill.SAME_CLOSE:
             objections.append("fills at the close that was decided on cannot be had")
         is_judged = not objections[0] and not objections[1]
         n_trials = matrix.n_trials + (not is_in_ledger)
@@ -81,7 +81,7 @@ class Candidate:
             "trials_sha256": evidence.trials_sha256,
             "returns_sha256": hashlib.sha256(returns.tobytes()).hexdigest(),
             "is_in_ledger": is_in_ledger,
-            "fill": fill.value,
+            "fill": str(fill),
             "n_obs": len(returns),
             "days_a_year": days_a_year,
             "n_trials": n_trials,
