@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.cli.data import run_and_tell
-from flows.cli.session import output
+from flows.cli.session import output, watching
 from flows.cli.verdicts import split_list
 
 AS_OF = Annotated[
@@ -82,7 +82,8 @@ def walkforward(
         from flows.plots import write_plots
         from flows.wiring import open_workplace
 
-        written = write_plots(open_workplace().lake, outcome.run_id, plots)
+        with watching():
+            written = write_plots(open_workplace().lake, outcome.run_id, plots)
         output().remark(f"{len(written)} plots in {plots}")
 
 
