@@ -50,11 +50,11 @@ class Range:
         """Return a value near `value`, inside the range and not equal to it."""
         low, high = self._warp(self.low), self._warp(self.high)
         share = (self._warp(float(value)) - low) / (high - low)
-        for _ in range(20):
-            moved = self._at(float(np.clip(share + JITTER * rng.normal(), 0.0, 1.0)))
-            if moved != value:
-                return moved
-        return self.draw(rng)
+        moved, width = value, JITTER
+        while moved == value:
+            moved = self._at(float(np.clip(share + width * rng.normal(), 0.0, 1.0)))
+            width *= 1.5  # few whole numbers may lie far apart
+        return moved
 
     def fault(self, value: object) -> str | None:
         """Return what is wrong with `value`, None if nothing is."""

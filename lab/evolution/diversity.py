@@ -19,6 +19,8 @@ MAX_CORRELATION: Final = 0.7
 NEIGHBOURS: Final = 3
 """Novelty is measured against so many of the nearest."""
 
+_FLAT: Final = 1e-12
+
 
 @dataclass(frozen=True, slots=True)
 class Likeness:
@@ -50,8 +52,9 @@ def standardised(returns: FloatArray) -> FloatArray:
     """
     centred = returns - returns.mean(axis=-1, keepdims=True)
     length = np.sqrt(np.square(centred).sum(axis=-1, keepdims=True))
+    varies = np.ptp(returns, axis=-1, keepdims=True) > _FLAT
     empty = np.zeros_like(centred)
-    return np.asarray(np.divide(centred, length, out=empty, where=length > 0.0))
+    return np.asarray(np.divide(centred, length, out=empty, where=varies))
 
 
 def likeness(series: FloatArray, others: Sequence[FloatArray]) -> Likeness:
