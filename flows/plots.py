@@ -38,6 +38,7 @@ _STYLE: Final[dict[Any, Any]] = {
     "figure.facecolor": "white",
     "font.size": 9.0,
     "axes.grid": True,
+    "axes.axisbelow": True,
     "grid.color": "#d5dde3",
     "grid.linewidth": 0.6,
     "axes.spines.top": False,
@@ -235,12 +236,23 @@ def _draw_equity(
             depth.fill_between(ts, 100 * fall, 0.0, color=colour, alpha=0.16, lw=0)
     equity.axhline(1.0, color=_INK["soft"], linewidth=0.8, linestyle="--")
     equity.set_yscale("log")
-    equity.yaxis.set_major_formatter("{x:.2f}")
-    equity.yaxis.set_minor_formatter("{x:.2f}")
+    _mark_levels(equity)
     equity.tick_params(labelbottom=False)
     equity.set_ylabel("equity, log scale")
     depth.set_ylabel("drawdown, %")
-    equity.legend(loc="upper left", frameon=False)
+    equity.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
+
+
+def _mark_levels(equity: "Axes") -> None:
+    # A decade has too few ticks for a book that never left it.
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+    low, high = equity.get_ylim()
+    is_wide = high / low > 4
+    locator = LogLocator(subs=(1, 2, 5)) if is_wide else MaxNLocator(6)
+    equity.yaxis.set_major_locator(locator)
+    equity.yaxis.set_minor_locator(NullLocator())
+    equity.yaxis.set_major_formatter("{x:.3g}" if is_wide else "{x:.2f}")
 
 
 def _draw_windows(axes: "Axes", one: _Walked) -> None:
