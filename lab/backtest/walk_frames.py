@@ -173,10 +173,19 @@ def _snapshot_rows(
                     "parameters": _parameters(
                         walk.configurations[walk.chosen[row, rung]]
                     ),
+                    "weights": _weights(walk, panel, row, rung),
                     "known_ts": to_moment(panel.known_ts[last]),
                 }
             )
     return pa.Table.from_pylist(rows, schema=WF_SNAPSHOTS.to_arrow())
+
+
+def _weights(walk: SleeveWalk, panel: AlignedPanel, row: int, rung: int) -> str | None:
+    # After the last bar, by symbol; older windows have none.
+    if row < len(walk.windows) - 1:
+        return None
+    held = zip(panel.symbols, walk.weights[rung].tolist(), strict=True)
+    return json.dumps({name: weight for name, weight in held if weight}, sort_keys=True)
 
 
 def _moment(panel: AlignedPanel, row: int) -> datetime:

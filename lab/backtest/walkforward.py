@@ -88,6 +88,8 @@ class SleeveWalk:
         Instruments traded with a changed target.
     chosen : ndarray of shape (n_windows, n_rungs), int64
         Variant of each window.
+    weights : ndarray of shape (n_rungs, n_assets), float64
+        Target weights decided on the panel's last row.
     configurations : tuple of str, n_variants
         Canonical JSON of each variant.
     trials : tuple of Trial
@@ -105,6 +107,7 @@ class SleeveWalk:
     turnover: FloatArray
     trades: IntArray
     chosen: IntArray
+    weights: FloatArray
     configurations: tuple[str, ...]
     trials: tuple[Trial, ...]
 
@@ -225,6 +228,7 @@ class _Walk:
             turnover=turnover[:, :n_rungs],
             trades=trades[:, :n_rungs],
             chosen=chosen[:, :n_rungs],
+            weights=np.stack([self._weights(int(k))[-1] for k in chosen[-1, :n_rungs]]),
             configurations=tuple(one.configuration for one in self.variants),
             trials=self._trials(configuration, net[:, ledger]),
         )

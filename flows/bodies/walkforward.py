@@ -1,0 +1,180 @@
+"""Walk every sleeve forward, judge it by the gates, and say what got worse."""
+
+from typing import Any
+
+import pyarrow.compute as pc
+
+from flows.bodies.candidates import find_candidates
+from flows.bodies.degradation import compare_with_previous
+from flows.bodies.gates import Judged, decide_sleeve_gates
+from flows.bodies.market_panel import open_panel
+from flows.bodies.sleeve_registry import NewSleeve, register_sleeves
+from flows.bodies.walk_job import (
+    Job,
+    finished,
+    keep_walk,
+    make_job,
+    stored_baseline,
+    walk_unit,
+)
+from flows.parallel import map_tasks
+from flows.progress import plural, track
+from flows.runs import Run
+from lab.backtest.ledger import LEDGER_BPS
+from lab.backtest.walkforward import WalkForwardPlan, cut_windows
+from lakehouse.errors import InputError
+
+
+def run_walkforward(
+    run: Run,
+    *,
+    sleeves: list[str] | None = None,
+    timeframe: str = "1d",
+    as_of: str | None = None,
+    years: float = 8,
+    train_days: int = 180,
+    test_days: int = 30,
+    slippage: str = "0,5,10,20",
+    ray: str | None = None,
+    workers: int | None = None,
+) -> str:
+    """Walk the baseline and every candidate forward, then judge them.
+
+    The run takes the name of its job once all is written, so readers of completed runs
+    never see half of one. Asking again goes on where a killed attempt ended.
+
+    Parameters
+    ----------
+    run : Run
+        Where to read and write.
+    sleeves : list of str, optional
+        Only these beside the baseline; else the catalogue and every stored genome.
+    timeframe : str
+        `1h` or `1d`.
+    as_of : str, optional
+        Decision time; when the newest bar was known if not given.
+    years : float
+        How far back the first train span may reach.
+    train_days, test_days : int, calendar days
+        Lengths of the spans.
+    slippage : str
+        Rungs of the cost ladder in basis points, separated by commas.
+    ray : str, optional
+        Address of a Ray cluster, or `local`.
+    workers : int, optional
+        Processes of this machine; one a core if not given.
+
+    Raises
+    ------
+    InputError
+        If an argument is no time, number or sleeve, or there are no bars.
+    BacktestError
+        If the bars are too few for one window.
+
+    Notes
+    -----
+    Point in time: bars, forecasts and releases known by the decision time.
+    """
+    plan = _plan(years, train_days, test_days, slippage)
+    panel = open_panel(run, timeframe=timeframe, as_of=as_of, years=years)
+    candidates = find_candidates(run, panel, names=sleeves)
+    job = make_job(panel, plan, candidates)
+    run.parameters |= _described(job)
+    if _is_completed(run, job):
+        run.run_id = job.run_id
+        return f"{timeframe}: complete already, nothing was left to do"
+    _work(run, job, ray=ray, workers=workers)
+    _register(run, job)
+    _judge(run, job)
+    run.notes += compare_with_previous(run, job)
+    run.run_id = job.run_id
+    return _told(job)
+
+
+def _plan(
+    years: float, train_days: int, test_days: int, slippage: str
+) -> WalkForwardPlan:
+    try:
+        rungs = tuple(float(word) for word in slippage.split(","))
+    except ValueError:
+        raise InputError(
+            f"--slippage {slippage}: numbers of basis points, e.g. 0,5,10,20"
+        ) from None
+    return WalkForwardPlan(
+        train_days=train_days, test_days=test_days, years=years, slippages_bps=rungs
+    )
+
+
+def _described(job: Job) -> dict[str, Any]:
+    # What a replay needs, and what the gates read: of this job, however it was asked.
+    return {
+        "job": job.run_id,
+        "family": job.family,
+        "fill": str(job.plan.fill),
+        "sleeves": [one.sleeve_id for one in job.candidates],
+        "symbols": list(job.panel.symbols),
+    }
+
+
+def _is_completed(run: Run, job: Job) -> bool:
+    is_it = (pc.field("run_id") == job.run_id) & (pc.field("status") == "completed")
+    found = run.workplace.lake.read("runs", columns=["run_id"], filter=is_it)
+    return bool(found.num_rows)
+
+
+def _work(run: Run, job: Job, *, ray: str | None, workers: int | None) -> None:
+    # The baseline first: the others' rows say how they stand to it.
+    done = finished(run, job)
+    left = [one for one in job.candidates if one.sleeve_id not in done]
+    run.count("sleeves_kept", len(job.candidates) - len(left))
+    run.count("sleeves_walked", len(left))
+    shared = (job.panel, job.plan)
+    first, *others = job.candidates
+    if first.sleeve_id not in done:
+        keep_walk(run, job, walk_unit(shared, first.variants), {})
+    baseline = stored_baseline(run, job)
+    units = [one.variants for one in others if one.sleeve_id not in done]
+    walks = map_tasks(walk_unit, units, common=shared, ray=ray, workers=workers)
+    label = f"walk forward {job.panel.timeframe}"
+    for _, walk in track(walks, label, total=len(units)):
+        keep_walk(run, job, walk, baseline)
+
+
+def _register(run: Run, job: Job) -> None:
+    entries = [
+        NewSleeve(
+            one.sleeve_id,
+            one.configuration,
+            one.author,
+            why="first walk-forward",
+            evidence={"walk_forward": job.run_id},
+        )
+        for one in job.candidates
+    ]
+    register_sleeves(run, entries)
+
+
+def _judge(run: Run, job: Job) -> None:
+    if LEDGER_BPS not in job.plan.slippages_bps:
+        run.notes.append(f"gates: not judged, they need the rung of {LEDGER_BPS:g} bps")
+        return
+    judged = Judged(job.run_id, job.family, job.plan.fill)
+    verdicts = decide_sleeve_gates(run, judged)
+    passed = [name for name, own in verdicts.items() if all(v.is_passed for v in own)]
+    n_gates = sum(len(own) for own in verdicts.values())
+    n_passed = sum(one.is_passed for own in verdicts.values() for one in own)
+    run.notes.append(
+        f"gates: {n_passed} of {n_gates} passed;"
+        f" all three by {', '.join(passed) or 'no sleeve'}"
+    )
+
+
+def _told(job: Job) -> str:
+    windows = cut_windows(job.panel, job.plan)
+    panel = job.panel
+    first, last = panel.ts[windows[0].test.start], panel.ts[windows[-1].test.stop - 1]
+    return (
+        f"{panel.timeframe}: {plural(len(job.candidates), 'sleeve')},"
+        f" {plural(panel.n_assets, 'instrument')}, {plural(len(windows), 'window')}"
+        f" from {first.astype('datetime64[D]')} to {last.astype('datetime64[D]')}"
+    )
