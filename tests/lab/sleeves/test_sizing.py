@@ -66,3 +66,18 @@ def test_a_book_twice_as_risky_as_its_target_is_halved():
     scaled = targeted(one, weights, target=risk / 2)
     np.testing.assert_allclose(scaled[-1], 0.5, rtol=1e-9)
     np.testing.assert_array_equal(targeted(one, weights, target=2 * risk), weights)
+
+
+def test_the_book_of_the_past_earns_on_the_row_after_its_decision():
+    moves = np.zeros(90)
+    moves[10] = 0.5
+    one = panel(np.exp(np.cumsum(moves)))
+    decided = np.zeros((90, 2))
+    decided[9, 0] = decided[10, 1] = 1.0
+    calm = np.full(90, 0.1)
+    on_time, late = (
+        targeted(one, np.where(np.arange(90) < 60, each, calm)[:, None], target=0.01)
+        for each in decided.T
+    )
+    assert on_time[69, 0] < 0.01
+    assert late[69, 0] == 0.1

@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 
 from lab.backtest.panel import ForecastGrid
+from lab.sleeves import signals
 from lab.sleeves.catalogue import find, sleeves
 from lab.sleeves.cross_sectional_momentum import CrossSectionalMomentum
-from lab.sleeves.donchian_breakout import DonchianBreakout
 from lab.sleeves.follow_kronos import FollowKronos
 from lab.sleeves.moving_average_cross import MovingAverageCross
 from lab.sleeves.pairs_reversion import PairsReversion
-from lab.sleeves.signals import breakout
 from lab.sleeves.sizing import sized
 from lab.sleeves.time_series_momentum import TimeSeriesMomentum
 from lab.sleeves.volatility_targeted_trend import VolatilityTargetedTrend
@@ -90,10 +89,38 @@ def test_a_fast_average_above_a_slow_one_is_long():
     assert set(weights.tolist()) == {-1.0, 0.0, 1.0}
 
 
-def test_the_exit_of_a_breakout_is_a_share_of_its_entry():
+@pytest.mark.parametrize(
+    ("sleeve_id", "parameters", "signal", "arguments"),
+    [
+        ("time-series-momentum", {"lookback": 40, "threshold": 0.7}, "trend", {}),
+        (
+            "moving-average-cross",
+            {"fast": 7, "slow": 40, "band": 0.3},
+            "average_cross",
+            {},
+        ),
+        (
+            "donchian-breakout",
+            {"entry": 55, "exit_share": 0.5},
+            "breakout",
+            {"entry": 55, "leave": 28},
+        ),
+        ("rsi-reversion", {"period": 9, "edge": 18.0}, "index_reversion", {}),
+        ("bollinger-reversion", {"lookback": 33, "width": 1.2}, "band_reversion", {}),
+        (
+            "hour-of-week",
+            {"weeks": 20, "threshold": 1.1, "hurdle_bps": 17.0},
+            "seasonality",
+            {},
+        ),
+        ("event-drift", {"hold": 7, "threshold": 0.8}, "surprise_drift", {}),
+    ],
+)
+def test_a_sleeve_is_its_signal_sized_by_risk(sleeve_id, parameters, signal, arguments):
     one = rough()
-    found = DonchianBreakout(entry=55, exit_share=0.5).positions(one)
-    expected = sized(one, breakout(one, entry=55, leave=28))
+    found = find(sleeve_id)(**parameters).positions(one)
+    expected = sized(one, getattr(signals, signal)(one, **(arguments or parameters)))
+    assert expected.any()
     np.testing.assert_array_equal(found, expected)
 
 
@@ -161,6 +188,24 @@ def test_pairs_are_of_one_class_and_of_prices_throughout():
     weights = PairsReversion(formation=120, width=0.5).positions(same)
     assert weights[:, :2].any()
     assert not weights[:, 2:].any()
+
+
+def test_pairs_are_formed_before_the_row_that_first_trades_them():
+    rng = np.random.default_rng(8)
+    common = np.cumsum(rng.normal(0, 0.01, 220))
+    close = np.exp(common[:, None] + rng.normal(0, 0.003, (220, 2)))
+    sleeve = PairsReversion(formation=120, width=1.0, n_pairs=1)
+    apart = close.copy()
+    apart[181, 0] *= 3.0
+    weights, other = (sleeve.positions(panel(each)) for each in (close, apart))
+    assert weights[181:].any()
+    assert other[181, 0] < 0
+    # What the one odd price of that row did is over when both are back.
+    is_both_turned = (weights[182:] != 0.0).any(axis=1) & (other[182:, 0] > 0)
+    assert is_both_turned.any()
+    np.testing.assert_allclose(
+        other[182:][is_both_turned], weights[182:][is_both_turned], rtol=1e-12
+    )
 
 
 def test_pairs_do_not_depend_on_where_the_panel_begins():
