@@ -1,6 +1,6 @@
 """Move every sleeve by the rules, one stage at most, and say how far each is."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -228,16 +228,15 @@ def _frames(
     found: Mapping[str, Speaker],
     now: datetime,
 ) -> Frames:
-    in_runs = pc.field("run_id").isin(sorted({one.run_id for one in found.values()}))
+    in_runs = _among("run_id", {one.run_id for one in found.values()})
     is_asked = pc.field("slippage_bps").isin([JUDGED_BPS, STRESSED_BPS])
-    families = sorted({one.family for one in found.values()})
-    trials = read("trials", filter=pc.field("family").isin(families))
+    in_family = _among("family", {one.family for one in found.values()})
+    trials = read("trials", filter=in_family)
     chosen = [
         backtest_trial(trials, sleeves[name], family=one.family, as_of=now)
         for name, one in found.items()
     ]
-    ids = sorted({one["trial_id"] for one in chosen if one is not None})
-    names = sorted(sleeves)
+    ids = {one["trial_id"] for one in chosen if one is not None}
     return Frames(
         wf_snapshots=read("wf_snapshots", filter=in_runs),
         sleeve_returns=read(
@@ -246,13 +245,18 @@ def _frames(
         trials=trials,
         trial_returns=read(
             "trial_returns",
-            filter=pc.field("family").isin(families) & pc.field("trial_id").isin(ids),
+            filter=in_family & _among("trial_id", ids),
         ),
-        gate_verdicts=read("gate_verdicts", filter=pc.field("subject").isin(names)),
+        gate_verdicts=read("gate_verdicts", filter=_among("subject", sleeves)),
         bot_shadow_decisions=read(
-            "bot_shadow_decisions", filter=pc.field("signal").isin(names)
+            "bot_shadow_decisions", filter=_among("signal", sleeves)
         ),
     )
+
+
+def _among(column: str, values: Collection[str]) -> pc.Expression:
+    # Typed, so that none at all is no error.
+    return pc.field(column).isin(pa.array(sorted(values), pa.string()))
 
 
 def _judge_again(run: Run, now: datetime, rules: LifecycleRules) -> None:

@@ -101,7 +101,7 @@ def decide(
     -----
     Point in time: decides on the evidence alone.
     """
-    distances = measure(evidence, rules)
+    distances = measure(evidence, rules, stage=stage)
     broken = [one for one in distances if one.stage == RETIRED and one.is_met is False]
     to_stage, why = _target(stage, evidence, distances)
     return Decision(
@@ -121,7 +121,8 @@ def reached(evidence: Evidence, rules: LifecycleRules = DEFAULT_RULES) -> str:
     What the null battery counts: it is `paper` exactly if daily decisions on unchanged
     evidence would bring the sleeve there.
     """
-    distances, stage = measure(evidence, rules), "genesis"
+    stage = "genesis"
+    distances = measure(evidence, rules, stage=stage)
     while stage != LAST_PROMOTED and not _blocking(stage, distances):
         stage = above(stage) or stage
     return stage

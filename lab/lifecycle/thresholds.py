@@ -20,6 +20,8 @@ from lab.lifecycle.stages import RETIRED
 
 NOT_AT_THIS_RATE: Final = "not at this rate"
 
+_FROM_ENTRY: Final = "counted from its entry into the stage"
+
 _GATE_FIGURES: Final = {
     "dsr": ("dsr", "dsr_min", ">="),
     "reality_check": ("p_value", "reality_p_max", "<="),
@@ -76,11 +78,16 @@ class Distance:
         }
 
     def __str__(self) -> str:
-        value = "not known" if self.value is None else f"{self.value:.4g}"
-        return f"{self.rule} {value} (needs {self.threshold})"
+        if self.value is not None:
+            value = f" {self.value:.4g}"
+        else:
+            value = " not known" if self.is_met is None else ""
+        return f"{self.rule}{value} (needs {self.threshold})"
 
 
-def measure(evidence: Evidence, rules: LifecycleRules) -> tuple[Distance, ...]:
+def measure(
+    evidence: Evidence, rules: LifecycleRules, *, stage: str
+) -> tuple[Distance, ...]:
     """Return the distance to every threshold, in the order of the stages.
 
     Parameters
@@ -89,6 +96,8 @@ def measure(evidence: Evidence, rules: LifecycleRules) -> tuple[Distance, ...]:
         What is known.
     rules : LifecycleRules
         What is asked.
+    stage : str
+        Where the sleeve is: days and samples count in their own stage only.
     """
     parts: Iterable[Callable[[Evidence, LifecycleRules], list[Distance]]] = (
         _genesis,
@@ -96,11 +105,15 @@ def measure(evidence: Evidence, rules: LifecycleRules) -> tuple[Distance, ...]:
         _walk_forward,
         _folds,
         _gates,
-        _paper,
-        _canary,
-        _retirement,
     )
-    return tuple(one for part in parts for one in part(evidence, rules))
+    found = [one for part in parts for one in part(evidence, rules)]
+    found += _paper(evidence if stage == "paper" else None, rules)
+    found += _days(
+        evidence if stage == "canary" else None,
+        ("canary", "days in canary"),
+        rules.canary_days_min,
+    )
+    return (*found, *_retirement(evidence, rules))
 
 
 def _genesis(evidence: Evidence, _: LifecycleRules) -> list[Distance]:
@@ -233,26 +246,11 @@ def _gate_date(evidence: Evidence, gate: Gate) -> datetime | None:
     return None if not further else in_days(evidence.as_of, further * 365.25 / pace)
 
 
-def _paper(evidence: Evidence, rules: LifecycleRules) -> list[Distance]:
-    days, samples = evidence.stage_days, evidence.samples
-    least = rules.paper_samples_min
-    missing = max(0, least - samples)
-    rate = samples / days if days > 0 else 0.0
-    expected = in_days(evidence.as_of, missing / rate) if missing and rate else None
-    change = f"{missing} more, at {rate:.1f} a day" if missing else ""
+def _paper(evidence: Evidence | None, rules: LifecycleRules) -> list[Distance]:
     trader = "promotion stops here until the paper trader exists"
     return [
-        _days(evidence, "paper", "days in paper", rules.paper_days_min),
-        Distance(
-            "paper",
-            "settled shadow decisions",
-            samples,
-            f">= {least}",
-            is_met=not missing,
-            gap=missing,
-            change=_unless(change, expected) if missing else "",
-            expected=None if expected is None else decision_after(expected),
-        ),
+        *_days(evidence, ("paper", "days in paper"), rules.paper_days_min),
+        _samples(evidence, rules.paper_samples_min),
         Distance(
             "paper",
             "paper trader",
@@ -265,26 +263,48 @@ def _paper(evidence: Evidence, rules: LifecycleRules) -> list[Distance]:
     ]
 
 
-def _canary(evidence: Evidence, rules: LifecycleRules) -> list[Distance]:
-    return [_days(evidence, "canary", "days in canary", rules.canary_days_min)]
-
-
-def _days(evidence: Evidence, stage: str, rule: str, least: int) -> Distance:
-    days, asked = evidence.stage_days, f">= {least}"
-    missing = max(0.0, least - days)
+def _samples(evidence: Evidence | None, least: int) -> Distance:
+    stage, rule, asked = "paper", "settled shadow decisions", f">= {least}"
+    if evidence is None:
+        return Distance(stage, rule, 0.0, asked, not least, least, _FROM_ENTRY)
+    days, samples = evidence.stage_days, evidence.samples
+    missing = max(0, least - samples)
     if not missing:
-        return Distance(stage, rule, days, asked, is_met=True)
-    expected = in_days(evidence.as_of, missing)
+        return Distance(stage, rule, samples, asked, is_met=True)
+    rate = samples / days if days > 0 else 0.0
+    expected = in_days(evidence.as_of, missing / rate) if rate else None
     return Distance(
         stage,
         rule,
-        days,
+        samples,
         asked,
         is_met=False,
         gap=missing,
-        change=f"{missing:.1f} more days",
+        change=_unless(f"{missing} more, at {rate:.1f} a day", expected),
         expected=None if expected is None else decision_after(expected),
     )
+
+
+def _days(
+    evidence: Evidence | None, where: tuple[str, str], least: int
+) -> list[Distance]:
+    (stage, rule), asked = where, f">= {least}"
+    if evidence is None:
+        return [Distance(stage, rule, 0.0, asked, not least, least, _FROM_ENTRY)]
+    missing = max(0.0, least - evidence.stage_days)
+    expected = in_days(evidence.as_of, missing) if missing else None
+    return [
+        Distance(
+            stage,
+            rule,
+            evidence.stage_days,
+            asked,
+            is_met=not missing,
+            gap=missing,
+            change=f"{missing:.1f} more days" if missing else "",
+            expected=None if expected is None else decision_after(expected),
+        )
+    ]
 
 
 def _retirement(evidence: Evidence, rules: LifecycleRules) -> list[Distance]:
