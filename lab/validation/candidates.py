@@ -134,12 +134,16 @@ class Figures:
     distance: float | None = None
     is_met: bool = False
     shortfall: str = ""
-    change: str = "returns that can be judged"
+    change: str = "passes never without returns that can be judged"
     problem: str = ""
 
 
 def dsr(candidate: Candidate) -> Figures:
-    """Judge by the deflated Sharpe ratio."""
+    """Judge by the deflated Sharpe ratio.
+
+    What would change it is told at the variance that the trials have now, although more
+    days would lower that too.
+    """
     evidence, found = candidate.evidence, candidate.found
     least = evidence.rules.dsr_min
     thresholds = {"dsr_min": least, "min_obs": evidence.rules.min_obs}
@@ -230,12 +234,12 @@ def reality(candidate: Candidate) -> Figures:
     }
     if p_value <= most:
         change = (
-            f"a Sharpe ratio below {candidate.told(enough_sharpe)} at this volatility,"
-            f" now {candidate.told(found.sharpe)}"
+            f"fails below a Sharpe ratio of {candidate.told(enough_sharpe)} at this"
+            f" volatility, now {candidate.told(found.sharpe)}"
         )
     else:
         change = (
-            f"p of {most:g}: a Sharpe ratio of {candidate.told(enough_sharpe)} at this"
+            f"passes at a Sharpe ratio of {candidate.told(enough_sharpe)} at this"
             f" volatility, now {candidate.told(found.sharpe)}"
             f"{_days_more(further)}"
         )
@@ -260,7 +264,11 @@ def pbo(candidate: Candidate) -> Figures:
         return Figures(thresholds)
     if tested is None:
         problem = f"{evidence.n_varying} trial that varies: nothing was chosen between"
-        return Figures(thresholds, problem=problem, change="2 trials or more that vary")
+        return Figures(
+            thresholds,
+            problem=problem,
+            change="passes never with fewer than 2 trials that vary",
+        )
     n_splits = len(tested.logits)
     n_lower = round(tested.pbo * n_splits)
     too_many = max(n_lower - math.floor(most * n_splits), 0)
@@ -276,10 +284,10 @@ def pbo(candidate: Candidate) -> Figures:
     }
     if tested.pbo <= most:
         spare = math.floor(most * n_splits) - n_lower
-        change = f"{spare + 1} more of {n_splits} splits in the lower half"
+        change = f"fails with {spare + 1} more of {n_splits} splits in the lower half"
     else:
         change = (
-            f"{too_many} fewer of {n_splits} splits whose best trial ends in the lower"
+            f"passes with {too_many} fewer of {n_splits} splits whose best trial ends in the lower"
             " half: fewer trials without skill in the family, or a longer span"
         )
     return Figures(
@@ -299,20 +307,22 @@ def _dsr_change(
     trials, n_trials = needed["trials_allowed"], candidate.n_trials
     at_these = f"at {n_trials} trials and {found.n_obs} days"
     if found.sharpe >= enough:
-        bound = "" if trials is None else f", or {trials + 1} trials of this variance"
-        return f"a Sharpe ratio below {candidate.told(enough)} {at_these}{bound}"
+        bound = "" if trials is None else f", or from {trials + 1} trials on"
+        return (
+            f"fails below a Sharpe ratio of {candidate.told(enough)} {at_these}{bound}"
+        )
     if math.isinf(enough):
-        return f"tails less heavy than a kurtosis of {found.kurtosis:.0f}, or more days"
-    fewer = f"; or {trials} trials instead of {n_trials}" if trials else ""
+        return f"passes with tails less heavy than a kurtosis of {found.kurtosis:.0f}, or more days"
+    fewer = f"; or with {trials} trials instead of {n_trials}" if trials else ""
     return (
-        f"a Sharpe ratio of {candidate.told(enough)} {at_these},"
+        f"passes at a Sharpe ratio of {candidate.told(enough)} {at_these},"
         f" now {candidate.told(found.sharpe)}"
         f"{_days_more(needed['further_days'])}{fewer}"
     )
 
 
 def _days_more(further: int | None) -> str:
-    return f"; or {further} more days at this Sharpe ratio" if further else ""
+    return f"; or after {further} more days at this Sharpe ratio" if further else ""
 
 
 def _relative(candidate: Candidate) -> float | None:
