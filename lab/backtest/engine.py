@@ -16,6 +16,7 @@ Rules:
 Gaps, breaks, delistings and worthless instruments: see `lab.backtest.steps`.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -29,8 +30,9 @@ from lab.errors import BacktestError
 __all__ = ["BPS", "MAX_WEIGHT", "Fill", "Simulation", "as_targets", "simulate"]
 
 BPS: Final = 1e-4
-MAX_WEIGHT: Final = 1.0 + 1e-9
-"""Largest sum of absolute target weights of a row; the excess is for rounding."""
+MAX_WEIGHT: Final = 1.0 + 1e-6
+"""Largest sum of absolute target weights of a row; the excess is for rounding in
+float32."""
 
 _COLUMNS: Final = 128  # variants a pass: their state fits the cache
 
@@ -137,10 +139,7 @@ def simulate(
         raise BacktestError(f"parts by instrument of {targets.shape[2]} variants: of 1")
     steps = steps_of(panel, fill)
     check_weights(panel, targets[-1:], row=panel.n_obs - 1)
-    parts = [
-        _run(panel, targets, steps, fill, columns)
-        for columns in column_chunks(targets.shape[2])
-    ]
+    parts = [_run(panel, chunk, steps, fill) for chunk in column_chunks(targets)]
     joined = (np.concatenate(each, axis=1) for each in zip(*parts, strict=True))
     gross, cost_base, turnover, trades, exposure = joined
     result = Simulation(gross, cost_base, turnover, trades, exposure, fill)
@@ -207,36 +206,33 @@ def check_weights(panel: AlignedPanel, targets: AnyArray, *, row: int) -> None:
     )
 
 
-def column_chunks(n_variants: int) -> list[tuple[int, int]]:
-    """Return the ranges of variants that are worked on together."""
-    starts = range(0, n_variants, _COLUMNS)
-    return [(start, min(start + _COLUMNS, n_variants)) for start in starts]
+def column_chunks(targets: AnyArray) -> Iterator[AnyArray]:
+    """Return targets some variants at a time, side by side in memory."""
+    for start in range(0, targets.shape[2], _COLUMNS):
+        yield np.ascontiguousarray(targets[:, :, start : start + _COLUMNS])
 
 
 def _run(
-    panel: AlignedPanel,
-    targets: AnyArray,
-    steps: Steps,
-    fill: Fill,
-    columns: tuple[int, int],
+    panel: AlignedPanel, targets: AnyArray, steps: Steps, fill: Fill
 ) -> tuple[AnyArray, ...]:
     from lab.backtest import kernels
 
-    shape = (panel.n_obs, columns[1] - columns[0])
-    gross, cost_base, exposure = np.empty(shape), np.empty(shape), np.zeros(shape)
-    trades = np.zeros(shape, dtype=np.int64)
+    n_obs, n_assets, n = targets.shape
+    gross, cost_base, exposure = (np.zeros((n_obs, n)) for _ in range(3))
+    held, trades = np.zeros((n_assets, n)), np.zeros((n_obs, n), dtype=np.int64)
     if fill.is_compounding:
-        turnover = np.empty(shape)
-        bad = kernels.run_compounding(
-            targets, columns, steps.before, steps.after, steps.state, MAX_WEIGHT,
-            gross, cost_base, turnover, trades, exposure,
+        turnover = np.zeros((n_obs, n))
+        bad = kernels.compounding_rows(
+            targets, (0, n_obs), steps.before, steps.after, steps.state, MAX_WEIGHT,
+            held, np.ones(n), np.zeros(n), gross, cost_base, turnover, exposure,
         )  # fmt: skip
     else:
         turnover = cost_base
-        bad = kernels.run_fixed(
-            targets, columns, steps.before, steps.state, MAX_WEIGHT,
-            gross, cost_base, trades, exposure,
+        bad = kernels.fixed_rows(
+            targets, (0, n_obs), steps.before, steps.state, MAX_WEIGHT,
+            held, gross, cost_base, exposure,
         )  # fmt: skip
     if bad >= 0:
         check_weights(panel, targets[bad : bad + 1], row=bad)
+    kernels.count_trades(targets, fill.lag, steps.state, turnover, trades)
     return gross, cost_base, turnover, trades, exposure

@@ -2,14 +2,22 @@
 
 Every pass keeps its state per instrument and variant and runs its innermost loop over
 variants, which lie side by side in memory: the loop becomes vector instructions, and
-100 variants cost little more than a few. Sums run in a fixed order, so numbers do not
-depend on how many variants share a pass or where it was cut.
+100 variants cost little more than a few. Arrays are indexed in place; a view of a row
+would cost more than the row. Sums run in a fixed order, so numbers do not depend on how
+many variants share a pass. Compiled code is kept on disk until this file changes, so
+nothing here may call a compiled function of another file.
 
-`state` of an instrument on a row is a sum of `FILL` (its target is traded there) and
-`EXIT` (what is held is closed there at its last close).
+Parameters that recur:
+
+- `targets` (n_obs, n_assets, n_variants), float64, float32 or int8: target weights.
+- `before`, `after`, `state` (n_obs, n_assets): see `lab.backtest.steps.Steps`; on fixed
+  notional `step` is the leg from close to close.
+- `limit`: the largest sum of absolute weights; passes return the first row above it, or
+  one that is not finite, else -1.
+- `exposure`: sum of absolute weights held at the row's close; of no rows if not wanted.
 """
 
-# ruff: noqa: PLR0917 - compiled functions are called with arrays by position
+# ruff: noqa: PLR0917, PLR0912, PLR0915, C901 - arrays go by position, a call costs a row
 
 from typing import Final
 
@@ -17,14 +25,11 @@ import numpy as np
 from numba import njit
 
 from lab.arrays import AnyArray, FloatArray, IntArray
+from lab.backtest.steps import EXIT, FILL, RUIN
 
-FILL: Final = 1
-EXIT: Final = 2
-RUIN: Final = 1e-12
-"""A book left with no more than this share of itself is ruined."""
-
-_TILE: Final = 64  # rows worked on at a time: their results stay in the cache
+_TILE: Final = 32  # rows worked on at a time: their results stay in the cache
 _FAR: Final = 1e60  # equity is scaled back beyond this, by a power of two
+_CALM: Final = 0.2  # no book of one instrument is ruined by legs up to this size
 
 _compiled = njit(cache=True, fastmath=False, nogil=True, error_model="numpy")
 
@@ -33,69 +38,55 @@ _compiled = njit(cache=True, fastmath=False, nogil=True, error_model="numpy")
 def fixed_rows(
     targets: AnyArray,
     rows: tuple[int, int],
-    columns: tuple[int, int],
     step: FloatArray,
     state: AnyArray,
     limit: float,
     held: FloatArray,
     gross: FloatArray,
     cost_base: FloatArray,
+    exposure: FloatArray,
 ) -> int:
-    """Trade rows at their close on fixed notional; return the first bad row or -1.
+    """Trade rows at their close on fixed notional.
 
-    Parameters
-    ----------
-    targets : ndarray of shape (n_obs, n_assets, n_variants), any float or int
-        Target weights.
-    rows, columns : tuple of int
-        First row (variant) and the one after the last.
-    step : ndarray of shape (n_obs, n_assets), float64
-        Return from the instrument's close before; 0 where there is none.
-    state : ndarray of shape (n_obs, n_assets), int8
-        `FILL` and `EXIT`.
-    limit : float
-        Largest sum of absolute weights of a row.
-    held : ndarray of shape (n_assets, n_columns), float64
-        Weights in force, changed in place.
-    gross, cost_base : ndarray of shape (n_rows, n_columns), float64
-        Written.
+    `held` (n_assets, n_variants) are the weights in force, changed in place; the
+    outputs (n_rows, n_variants) are written.
     """
-    first, last = columns
-    n = last - first
+    n_assets, n = held.shape
     budget = np.empty(n)
     bad = -1
     for t in range(rows[0], rows[1]):
-        g = gross[t - rows[0]]
-        q = cost_base[t - rows[0]]
+        k = t - rows[0]
         for v in range(n):
-            g[v] = 0.0
-            q[v] = 0.0
+            gross[k, v] = 0.0
+            cost_base[k, v] = 0.0
             budget[v] = 0.0
-        for i in range(targets.shape[1]):
+        for i in range(n_assets):
             r = step[t, i]
-            s = state[t, i]
-            h = held[i]
-            wanted = targets[t, i, first:last]
-            if s == FILL:
+            if state[t, i] == FILL:
                 for v in range(n):
-                    w = float(wanted[v])
-                    g[v] += h[v] * r
-                    q[v] += abs(w - h[v])
-                    h[v] = w
+                    w = float(targets[t, i, v])
+                    h = held[i, v]
+                    gross[k, v] += h * r
+                    cost_base[k, v] += abs(w - h)
                     budget[v] += abs(w)
+                    held[i, v] = w
             else:
                 for v in range(n):
-                    g[v] += h[v] * r
-                    budget[v] += abs(float(wanted[v]))
-                if s & EXIT:
-                    for v in range(n):
-                        q[v] += abs(h[v])
-                        h[v] = 0.0
-        n_bad = 0
+                    gross[k, v] += held[i, v] * r
+                    budget[v] += abs(float(targets[t, i, v]))
+            if state[t, i] & EXIT:
+                for v in range(n):
+                    cost_base[k, v] += abs(held[i, v])
+                    held[i, v] = 0.0
+        n_over = 0
         for v in range(n):
-            n_bad += not (budget[v] <= limit)
-        if n_bad > 0 and bad < 0:
+            n_over += not (budget[v] <= limit)
+        if n_over > 0 and bad < 0:
             bad = t
+        if k < len(exposure):
+            for i in range(n_assets):
+                for v in range(n):
+                    exposure[k, v] += abs(held[i, v])
     return bad
 
 
@@ -103,7 +94,6 @@ def fixed_rows(
 def compounding_rows(
     targets: AnyArray,
     rows: tuple[int, int],
-    columns: tuple[int, int],
     before: FloatArray,
     after: FloatArray,
     state: AnyArray,
@@ -114,101 +104,82 @@ def compounding_rows(
     gross: FloatArray,
     cost_base: FloatArray,
     turnover: FloatArray,
+    exposure: FloatArray,
 ) -> int:
-    """Trade rows within their bar, compounding; return the first bad row or -1.
+    """Trade rows within their bar, compounding: row t fills the targets of row t - 1.
 
-    Row t fills the targets decided on row t - 1. An instrument's bar has a leg before
-    the fill and one after it.
-
-    Parameters
-    ----------
-    targets, rows, columns, state, limit
-        As for `fixed_rows`.
-    before, after : ndarray of shape (n_obs, n_assets), float64
-        Return of either leg; 0 where there is none.
-    amount : ndarray of shape (n_assets, n_columns), float64
-        Money in each instrument, changed in place.
-    equity : ndarray of shape (n_columns,), float64
-        Money of the book, changed in place; 0 once it is ruined.
-    ahead : ndarray of shape (n_columns,), float64
-        What the coming row's first leg adds to the equity, changed in place.
-    gross, cost_base, turnover : ndarray of shape (n_rows, n_columns), float64
-        Written.
+    Changed in place: `amount` (n_assets, n_variants), the money in each instrument;
+    `equity` (n_variants,), 0 once it is ruined; `ahead` (n_variants,), what the coming
+    row's first leg will add to it. The outputs (n_rows, n_variants) are written.
     """
-    first, last = columns
-    n = last - first
-    n_obs, n_assets = before.shape
+    n_obs = len(before)
+    n_assets, n = amount.shape
     budget, opened, end, late = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
     bad = -1
     for t in range(rows[0], rows[1]):
-        g = gross[t - rows[0]]
-        q = cost_base[t - rows[0]]
-        traded = turnover[t - rows[0]]
-        is_exit_row = False
+        k = t - rows[0]
+        decided = max(t - 1, 0)
         for v in range(n):
             opened[v] = equity[v] + ahead[v]
             end[v] = opened[v]
             ahead[v] = 0.0
-            traded[v] = 0.0
-            late[v] = 0.0
+            turnover[k, v] = 0.0
             budget[v] = 0.0
+            late[v] = 0.0
         for i in range(n_assets):
-            r1 = 1.0 + before[t, i]
-            r2 = after[t, i]
-            r3 = before[t + 1, i] if t + 1 < n_obs else 0.0
-            s = state[t, i]
-            a = amount[i]
-            wanted = targets[max(t - 1, 0), i, first:last]
-            if s & FILL and t > 0:
+            grown = 1.0 + before[t, i]
+            leg = after[t, i]
+            coming = before[t + 1, i] if t + 1 < n_obs else 0.0
+            if state[t, i] & FILL and t > 0:
                 for v in range(n):
-                    w = float(wanted[v])
+                    w = float(targets[decided, i, v])
                     new = w * opened[v]
-                    traded[v] += abs(new - a[v] * r1)
-                    gain = new * r2
-                    new += gain
+                    turnover[k, v] += abs(new - amount[i, v] * grown)
+                    gain = new * leg
                     end[v] += gain
-                    a[v] = new
-                    ahead[v] += new * r3
+                    ahead[v] += (new + gain) * coming
                     budget[v] += abs(w)
+                    amount[i, v] = new + gain
             else:
                 for v in range(n):
-                    old = a[v] * r1
-                    gain = old * r2
-                    old += gain
+                    old = amount[i, v] * grown
+                    gain = old * leg
                     end[v] += gain
-                    a[v] = old
-                    ahead[v] += old * r3
-                    budget[v] += abs(float(wanted[v]))
-            if s & EXIT:
-                is_exit_row = True
+                    ahead[v] += (old + gain) * coming
+                    budget[v] += abs(float(targets[decided, i, v]))
+                    amount[i, v] = old + gain
+            if state[t, i] & EXIT:
                 for v in range(n):
-                    late[v] += abs(a[v])
-                    a[v] = 0.0
-        n_bad = 0
+                    late[v] += abs(amount[i, v])
+                    amount[i, v] = 0.0
+        n_over = 0
         n_odd = 0
         for v in range(n):
-            n_bad += not (budget[v] <= limit)
+            n_over += not (budget[v] <= limit)
             was = equity[v]
-            scale = 1.0 / (was * opened[v]) if was > 0.0 else 0.0
-            grown = end[v] * opened[v] * scale
-            g[v] = grown - 1.0 if was > 0.0 else 0.0
-            q[v] = traded[v] * end[v] * scale
-            traded[v] *= was * scale
-            floor = RUIN * was
-            lost = (opened[v] <= floor) | (end[v] <= floor)
+            is_alive = was > 0.0
+            share = 1.0 / (was * opened[v]) if is_alive else 0.0
+            grown = end[v] * opened[v] * share
+            gross[k, v] = grown - 1.0 if is_alive else 0.0
+            cost_base[k, v] = (turnover[k, v] * end[v] + late[v] * opened[v]) * share
+            turnover[k, v] *= was * share
+            lost = (opened[v] <= RUIN * was) | (end[v] <= RUIN * was)
             far = (end[v] > _FAR) | (end[v] < 1.0 / _FAR)
-            n_odd += (lost | far) & (was > 0.0)
-            equity[v] = end[v] if was > 0.0 else 0.0
+            n_odd += (lost | far | (late[v] > 0.0)) & is_alive
+            equity[v] = end[v] if is_alive else 0.0
             end[v] = was
-        if n_bad > 0 and bad < 0:
-            bad = t - 1
-        if is_exit_row:
-            for v in range(n):
-                if end[v] > 0.0:
-                    q[v] += late[v] / end[v]
-                    traded[v] += late[v] / equity[v]
+        if n_over > 0 and bad < 0:
+            bad = decided
         if n_odd > 0:
-            _settle(amount, equity, ahead, opened, end, g, q, traded)
+            _settle(
+                amount, equity, ahead, opened, end, late,
+                gross[k], cost_base[k], turnover[k],
+            )  # fmt: skip
+        if k < len(exposure):
+            for i in range(n_assets):
+                for v in range(n):
+                    if equity[v] > 0.0:
+                        exposure[k, v] += abs(amount[i, v]) / equity[v]
     return bad
 
 
@@ -219,6 +190,7 @@ def _settle(
     ahead: FloatArray,
     opened: FloatArray,
     was: FloatArray,
+    late: FloatArray,
     gross: FloatArray,
     cost_base: FloatArray,
     turnover: FloatArray,
@@ -227,85 +199,108 @@ def _settle(
     for v in range(len(equity)):
         if was[v] <= 0.0:
             continue
+        factor = 1.0
         is_lost_before = opened[v] <= RUIN * was[v]
         if is_lost_before or equity[v] <= RUIN * was[v]:
             gross[v] = -1.0
             cost_base[v] = 0.0
-            if is_lost_before:
-                turnover[v] = 0.0
-            equity[v] = 0.0
-            ahead[v] = 0.0
-            for i in range(len(amount)):
-                amount[i, v] = 0.0
-        elif equity[v] > _FAR or equity[v] < 1.0 / _FAR:
-            factor = 2.0 ** -np.floor(np.log2(equity[v]))
-            equity[v] *= factor
-            ahead[v] *= factor
-            for i in range(len(amount)):
-                amount[i, v] *= factor
+            turnover[v] = 0.0 if is_lost_before else turnover[v]
+            factor = 0.0
+        else:
+            turnover[v] += late[v] / equity[v]
+            if equity[v] > _FAR or equity[v] < 1.0 / _FAR:
+                factor = 2.0 ** -np.floor(np.log2(equity[v]))
+        equity[v] *= factor
+        ahead[v] *= factor
+        for i in range(len(amount)):
+            amount[i, v] *= factor
 
 
 @_compiled
-def add_sums(
-    gross: FloatArray, cost_base: FloatArray, n_rows: int, sums: FloatArray
+def _add(
+    gross: FloatArray, cost_base: FloatArray, n_rows: int, block: int, sums: FloatArray
 ) -> None:
-    """Add rows to the five sums: g, q, g*g, g*q, q*q; `sums` is (5, n_variants)."""
-    n = sums.shape[1]
-    sum_g, sum_q, sum_gg = sums[0], sums[1], sums[2]
-    sum_gq, sum_qq = sums[3], sums[4]
-    whole = n_rows - n_rows % 2
-    for k in range(0, whole, 2):
-        g0, g1 = gross[k], gross[k + 1]
-        q0, q1 = cost_base[k], cost_base[k + 1]
-        for v in range(n):
-            sum_g[v] += g0[v] + g1[v]
-            sum_q[v] += q0[v] + q1[v]
-            sum_gg[v] += g0[v] * g0[v] + g1[v] * g1[v]
-            sum_gq[v] += g0[v] * q0[v] + g1[v] * q1[v]
-            sum_qq[v] += q0[v] * q0[v] + q1[v] * q1[v]
-    for k in range(whole, n_rows):
-        g0, q0 = gross[k], cost_base[k]
-        for v in range(n):
-            sum_g[v] += g0[v]
-            sum_q[v] += q0[v]
-            sum_gg[v] += g0[v] * g0[v]
-            sum_gq[v] += g0[v] * q0[v]
-            sum_qq[v] += q0[v] * q0[v]
+    # Rows to the five sums, two at a time: g, q, g*g, g*q, q*q.
+    if n_rows % 2:
+        gross[n_rows] = 0.0
+        cost_base[n_rows] = 0.0
+    for k in range(0, n_rows, 2):
+        for v in range(sums.shape[2]):
+            g0, g1 = gross[k, v], gross[k + 1, v]
+            q0, q1 = cost_base[k, v], cost_base[k + 1, v]
+            sums[block, 0, v] += g0 + g1
+            sums[block, 1, v] += q0 + q1
+            sums[block, 2, v] += g0 * g0 + g1 * g1
+            sums[block, 3, v] += g0 * q0 + g1 * q1
+            sums[block, 4, v] += q0 * q0 + q1 * q1
 
 
 @_compiled
 def sweep_fixed(
     targets: AnyArray,
-    columns: tuple[int, int],
     step: FloatArray,
     state: AnyArray,
     limit: float,
     edges: IntArray,
     sums: FloatArray,
 ) -> int:
-    """Sum blocks of rows traded at their close; `sums` is (n_blocks, 5, n_columns)."""
-    n = columns[1] - columns[0]
-    held = np.zeros((targets.shape[1], n))
+    """Sum blocks of rows traded at their close; `sums` is (n_blocks, 5, n_variants)."""
+    n_assets, n = targets.shape[1:]
+    held = np.zeros((n_assets, n))
     gross, cost_base = np.empty((_TILE, n)), np.empty((_TILE, n))
+    exposure = np.empty((0, n))
     bad = -1
     for block in range(-1, len(edges) - 1):
-        start = edges[block] if block >= 0 else 0
         stop = edges[block + 1]
-        for t in range(start, stop, _TILE):
-            rows = (t, min(t + _TILE, stop))
-            found = fixed_rows(
-                targets, rows, columns, step, state, limit, held, gross, cost_base
-            )
+        for t in range(edges[block] if block >= 0 else 0, stop, _TILE):
+            rows = t, min(t + _TILE, stop)
+            n_rows = rows[1] - t
+            is_alone = block >= 0 and n_assets == 1 and n_rows % 2 == 0
+            if is_alone and np.all(state[t : rows[1], 0] == FILL):
+                found = _fix_alone(targets, rows, step, limit, held, block, sums)
+            else:
+                found = fixed_rows(
+                    targets, rows, step, state, limit, held, gross, cost_base, exposure
+                )
+                if block >= 0:
+                    _add(gross, cost_base, n_rows, block, sums)
             bad = found if bad < 0 else bad
-            if block >= 0:
-                add_sums(gross, cost_base, rows[1] - t, sums[block])
+    return bad
+
+
+@_compiled
+def _fix_alone(
+    targets: AnyArray,
+    rows: tuple[int, int],
+    step: FloatArray,
+    limit: float,
+    held: FloatArray,
+    block: int,
+    sums: FloatArray,
+) -> int:
+    # Rows of one instrument that all fill, two at a time, straight into the sums.
+    bad = -1
+    for t in range(rows[0], rows[1] - 1, 2):
+        r, s = step[t, 0], step[t + 1, 0]
+        n_over = 0
+        for v in range(sums.shape[2]):
+            h, w, x = held[0, v], float(targets[t, 0, v]), float(targets[t + 1, 0, v])
+            n_over += not ((abs(w) <= limit) & (abs(x) <= limit))
+            g0, q0, g1, q1 = h * r, abs(w - h), w * s, abs(x - w)
+            held[0, v] = x
+            sums[block, 0, v] += g0 + g1
+            sums[block, 1, v] += q0 + q1
+            sums[block, 2, v] += g0 * g0 + g1 * g1
+            sums[block, 3, v] += g0 * q0 + g1 * q1
+            sums[block, 4, v] += q0 * q0 + q1 * q1
+        if n_over > 0 and bad < 0:
+            bad = t
     return bad
 
 
 @_compiled
 def sweep_compounding(
     targets: AnyArray,
-    columns: tuple[int, int],
     before: FloatArray,
     after: FloatArray,
     state: AnyArray,
@@ -313,188 +308,121 @@ def sweep_compounding(
     edges: IntArray,
     sums: FloatArray,
 ) -> int:
-    """Sum blocks of compounding rows; `sums` is (n_blocks, 5, n_columns)."""
-    n = columns[1] - columns[0]
-    amount, equity, ahead = np.zeros((targets.shape[1], n)), np.ones(n), np.zeros(n)
+    """Sum blocks of compounding rows; `sums` is (n_blocks, 5, n_variants)."""
+    n_assets, n = targets.shape[1:]
+    amount, equity, ahead = np.zeros((n_assets, n)), np.ones(n), np.zeros(n)
     gross, cost_base = np.empty((_TILE, n)), np.empty((_TILE, n))
-    turnover = np.empty((_TILE, n))
+    turnover, exposure = np.empty((_TILE, n)), np.empty((0, n))
     bad = -1
     for block in range(-1, len(edges) - 1):
-        start = edges[block] if block >= 0 else 0
         stop = edges[block + 1]
-        for t in range(start, stop, _TILE):
-            rows = (t, min(t + _TILE, stop))
-            found = compounding_rows(
-                targets, rows, columns, before, after, state, limit,
-                amount, equity, ahead, gross, cost_base, turnover,
-            )  # fmt: skip
+        for t in range(edges[block] if block >= 0 else 0, stop, _TILE):
+            rows = t, min(t + _TILE, stop)
+            n_rows = rows[1] - t
+            is_alone = block >= 0 and n_assets == 1 and n_rows % 2 == 0 and t > 0
+            if is_alone and _is_calm(rows, before, after, state, amount, equity):
+                found = _compound_alone(
+                    targets, rows, before, after, limit,
+                    amount, equity, ahead, block, sums,
+                )  # fmt: skip
+            else:
+                found = compounding_rows(
+                    targets, rows, before, after, state, limit,
+                    amount, equity, ahead, gross, cost_base, turnover, exposure,
+                )  # fmt: skip
+                if block >= 0:
+                    _add(gross, cost_base, n_rows, block, sums)
             bad = found if bad < 0 else bad
-            if block >= 0:
-                add_sums(gross, cost_base, rows[1] - t, sums[block])
     return bad
 
 
 @_compiled
-def run_fixed(
-    targets: AnyArray,
-    columns: tuple[int, int],
-    step: FloatArray,
-    state: AnyArray,
-    limit: float,
-    gross: FloatArray,
-    cost_base: FloatArray,
-    trades: IntArray,
-    exposure: FloatArray,
-) -> int:
-    """Write every row of books traded at their close; outputs (n_obs, n_columns)."""
-    n = columns[1] - columns[0]
-    n_obs, n_assets = step.shape
-    held, wanted = np.zeros((n_assets, n)), np.zeros((n_assets, n))
-    bad = -1
-    for t in range(n_obs):
-        found = fixed_rows(
-            targets, (t, t + 1), columns, step, state, limit, held,
-            gross[t : t + 1], cost_base[t : t + 1],
-        )  # fmt: skip
-        bad = found if bad < 0 else bad
-        for i in range(n_assets):
-            new = targets[t, i, columns[0] : columns[1]]
-            _count(new, state[t, i], wanted[i], trades[t])
-            for v in range(n):
-                exposure[t, v] += abs(held[i, v])
-    return bad
-
-
-@_compiled
-def run_compounding(
-    targets: AnyArray,
-    columns: tuple[int, int],
+def _is_calm(
+    rows: tuple[int, int],
     before: FloatArray,
     after: FloatArray,
     state: AnyArray,
+    amount: FloatArray,
+    equity: FloatArray,
+) -> bool:
+    # Whether one instrument fills on all rows and no book can be ruined on them.
+    for t in range(rows[0], rows[1]):
+        if state[t, 0] != FILL or max(abs(before[t, 0]), abs(after[t, 0])) > _CALM:
+            return False
+    n_odd = 0
+    for v in range(len(equity)):
+        n_odd += not (abs(amount[0, v]) < 2.0 * equity[v])
+    return n_odd == 0
+
+
+@_compiled
+def _compound_alone(
+    targets: AnyArray,
+    rows: tuple[int, int],
+    before: FloatArray,
+    after: FloatArray,
     limit: float,
-    gross: FloatArray,
-    cost_base: FloatArray,
-    turnover: FloatArray,
-    trades: IntArray,
-    exposure: FloatArray,
+    amount: FloatArray,
+    equity: FloatArray,
+    ahead: FloatArray,
+    block: int,
+    sums: FloatArray,
 ) -> int:
-    """Write every row of compounding books; outputs (n_obs, n_columns)."""
-    n = columns[1] - columns[0]
-    n_obs, n_assets = before.shape
-    amount, equity, ahead = np.zeros((n_assets, n)), np.ones(n), np.zeros(n)
-    wanted = np.zeros((n_assets, n))
+    # Calm rows of one instrument, two at a time, straight into the sums.
     bad = -1
-    for t in range(n_obs):
-        found = compounding_rows(
-            targets, (t, t + 1), columns, before, after, state, limit,
-            amount, equity, ahead,
-            gross[t : t + 1], cost_base[t : t + 1], turnover[t : t + 1],
-        )  # fmt: skip
-        bad = found if bad < 0 else bad
+    n = len(equity)
+    for v in range(n):
+        amount[0, v] /= equity[v]
+        equity[v] = 1.0
+    for t in range(rows[0], rows[1] - 1, 2):
+        a0, b0, a1, b1 = before[t, 0], after[t, 0], before[t + 1, 0], after[t + 1, 0]
+        n_over = 0
+        for v in range(n):
+            h, w, x = amount[0, v], float(targets[t - 1, 0, v]), float(targets[t, 0, v])
+            n_over += not ((abs(w) <= limit) & (abs(x) <= limit))
+            opened, grown = 1.0 + h * a0, 1.0 + w * b0
+            g0 = opened * grown - 1.0
+            q0 = abs(w * opened - h * (1.0 + a0)) * grown
+            h = w * (1.0 + b0) / grown
+            opened, grown = 1.0 + h * a1, 1.0 + x * b1
+            g1 = opened * grown - 1.0
+            q1 = abs(x * opened - h * (1.0 + a1)) * grown
+            amount[0, v] = x * (1.0 + b1) / grown
+            sums[block, 0, v] += g0 + g1
+            sums[block, 1, v] += q0 + q1
+            sums[block, 2, v] += g0 * g0 + g1 * g1
+            sums[block, 3, v] += g0 * q0 + g1 * q1
+            sums[block, 4, v] += q0 * q0 + q1 * q1
+        if n_over > 0 and bad < 0:
+            bad = t - 1
+    coming = before[rows[1], 0] if rows[1] < len(before) else 0.0
+    for v in range(n):
+        ahead[v] = amount[0, v] * coming
+    return bad
+
+
+@_compiled
+def count_trades(
+    targets: AnyArray, lag: int, state: AnyArray, turnover: FloatArray, trades: IntArray
+) -> None:
+    """Count the instruments traded because their target changed.
+
+    A target decided on row t is filled on row t + `lag` at the earliest; `turnover` and
+    `trades` are (n_obs, n_variants): where nothing was turned over nothing was traded.
+    """
+    n_obs, n_assets, n = targets.shape
+    wanted = np.zeros((n_assets, n))
+    for t in range(lag, n_obs):
         for i in range(n_assets):
-            if t > 0:
-                new = targets[t - 1, i, columns[0] : columns[1]]
-                _count(new, state[t, i], wanted[i], trades[t])
-            for v in range(n):
-                if equity[v] > 0.0:
-                    exposure[t, v] += abs(amount[i, v]) / equity[v]
+            if state[t, i] & FILL:
+                for v in range(n):
+                    w = float(targets[t - lag, i, v])
+                    trades[t, v] += w != wanted[i, v]
+                    wanted[i, v] = w
+            if state[t, i] & EXIT:
+                for v in range(n):
+                    trades[t, v] += wanted[i, v] != 0.0
+                    wanted[i, v] = 0.0
         for v in range(n):
             if turnover[t, v] == 0.0:
                 trades[t, v] = 0
-    return bad
-
-
-@_compiled
-def _count(targets: AnyArray, state: int, wanted: FloatArray, trades: IntArray) -> None:
-    # Instruments whose target changed against the last one filled.
-    if state & FILL:
-        for v in range(len(wanted)):
-            trades[v] += float(targets[v]) != wanted[v]
-            wanted[v] = float(targets[v])
-    if state & EXIT:
-        for v in range(len(wanted)):
-            trades[v] += wanted[v] != 0.0
-            wanted[v] = 0.0
-
-
-@_compiled
-def asset_rows_compounding(
-    targets: FloatArray,
-    before: FloatArray,
-    after: FloatArray,
-    state: AnyArray,
-    gross: FloatArray,
-    legs: FloatArray,
-    cost: FloatArray,
-    weight: FloatArray,
-) -> None:
-    """Split one variant's rows by instrument.
-
-    Parameters
-    ----------
-    targets, before, after, state : ndarray of shape (n_obs, n_assets)
-        As for `compounding_rows`.
-    gross : ndarray of shape (n_obs,), float64
-        The book's return: it tells where the book was ruined.
-    legs : ndarray of shape (2, n_obs, n_assets), float64
-        Written: earned before and after the fill, as shares of the book before the row.
-    cost : ndarray of shape (2, n_obs, n_assets), float64
-        Written: cost base of the fill and of an exit after it.
-    weight : ndarray of shape (2, n_obs, n_assets), float64
-        Written: held before and after the fill, as shares of the book then.
-    """
-    n_obs, n_assets = before.shape
-    held = np.zeros(n_assets)
-    for t in range(n_obs):
-        opened = 1.0
-        for i in range(n_assets):
-            legs[0, t, i] = held[i] * before[t, i]
-            opened += legs[0, t, i]
-        grown = 1.0 + gross[t]
-        is_lost = grown <= 0.0
-        for i in range(n_assets):
-            old = held[i] * (1.0 + before[t, i])
-            is_filled = state[t, i] & FILL and t > 0 and opened > RUIN
-            new = targets[t - 1, i] * opened if is_filled else old
-            if opened > RUIN:
-                legs[1, t, i] = new * after[t, i]
-                cost[0, t, i] = abs(new - old) / opened * grown
-                weight[0, t, i] = old / opened
-                weight[1, t, i] = new / opened
-            held[i] = new * (1.0 + after[t, i])
-            if state[t, i] & EXIT:
-                cost[1, t, i] = abs(held[i])
-                held[i] = 0.0
-            if not is_lost:
-                held[i] /= grown
-        if is_lost:
-            scale = -1.0 / legs[:, t].sum()
-            legs[:, t] *= scale
-            cost[:, t] = 0.0
-            return
-
-
-@_compiled
-def asset_rows_fixed(
-    targets: FloatArray,
-    step: FloatArray,
-    state: AnyArray,
-    legs: FloatArray,
-    cost: FloatArray,
-    weight: FloatArray,
-) -> None:
-    """Split one variant's rows on fixed notional by instrument; outputs as above."""
-    n_obs, n_assets = step.shape
-    held = np.zeros(n_assets)
-    for t in range(n_obs):
-        for i in range(n_assets):
-            legs[0, t, i] = held[i] * step[t, i]
-            weight[0, t, i] = held[i]
-            if state[t, i] == FILL:
-                cost[0, t, i] = abs(targets[t, i] - held[i])
-                held[i] = targets[t, i]
-            weight[1, t, i] = held[i]
-            if state[t, i] & EXIT:
-                cost[1, t, i] = abs(held[i])
-                held[i] = 0.0

@@ -1,17 +1,15 @@
 """One variant's results by instrument, and its trades from entry to exit."""
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
 import numpy as np
 
 from lab.arrays import AnyArray, FloatArray
 from lab.backtest.engine import Fill, as_targets, simulate
 from lab.backtest.panel import AlignedPanel
-from lab.backtest.steps import steps_of
+from lab.backtest.steps import EXIT, steps_of
 from lab.errors import BacktestError
-
-_EXIT: Final = 2  # as in `kernels`
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,19 +94,19 @@ def asset_parts(
     -----
     Point in time: as `simulate`.
     """
-    from lab.backtest import kernels
+    from lab.backtest import asset_kernels
 
     targets = np.require(positions, dtype=np.float64, requirements=["C", "W"])
     steps = steps_of(panel, fill)
     shape = (2, panel.n_obs, panel.n_assets)
     legs, costs, weight = (np.zeros(shape) for _ in range(3))
     if fill.is_compounding:
-        kernels.asset_rows_compounding(
+        asset_kernels.asset_rows_compounding(
             targets, steps.before, steps.after, steps.state,
             np.ascontiguousarray(gross), legs, costs, weight,
         )  # fmt: skip
     else:
-        kernels.asset_rows_fixed(
+        asset_kernels.asset_rows_fixed(
             targets, steps.before, steps.state, legs, costs, weight
         )
     return AssetParts(legs, costs, weight, steps.state)
@@ -200,7 +198,7 @@ class _Walk:
         self.cost += self.costs[0, row] * (1.0 if is_same else opened)
         self.gross += self.legs[1, row]
         self.largest = max(self.largest, abs(new))
-        if self.state[row] & _EXIT:
+        if self.state[row] & EXIT:
             self.cost += self.costs[1, row]
             self._end(row, self._last_close(row))
 

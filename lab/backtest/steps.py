@@ -26,8 +26,10 @@ from lab.errors import BacktestError
 SILENT_BARS: Final = 10
 """Fewer missed bars than this never close a position."""
 
-_FILL: Final = 1  # as in `kernels`, which costs a compiler to import
-_EXIT: Final = 2
+FILL: Final = 1
+EXIT: Final = 2
+RUIN: Final = 1e-12
+"""A book left with no more than this share of itself is ruined."""
 
 
 class Fill(StrEnum):
@@ -97,14 +99,14 @@ def steps_of(panel: AlignedPanel, fill: Fill) -> Steps:
         is_break = panel.is_break[rows[1:], column]
         step = np.where(is_break, 0.0, price[1:] / close[:-1] - 1.0)
         before[column, rows[1:]] = step
-        state[column, rows] = _FILL
+        state[column, rows] = FILL
         if fill is Fill.NEXT_OPEN:
             after[column, rows] = close / price - 1.0
         is_delisted = panel.delisted[column] == rows[-1]
         if is_worthless or is_delisted:
-            at_open = _FILL if fill is Fill.NEXT_OPEN else 0
-            state[column, rows[-1]] = at_open | _EXIT
-        state[column, _silent(panel, column, rows)] = _EXIT
+            at_open = FILL if fill is Fill.NEXT_OPEN else 0
+            state[column, rows[-1]] = at_open | EXIT
+        state[column, _silent(panel, column, rows)] = EXIT
     return Steps(
         before=np.ascontiguousarray(before.T),
         after=np.ascontiguousarray(after.T),

@@ -6,7 +6,7 @@ any slippage over any run of blocks, so neither another rung nor another window 
 another pass.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,7 +25,6 @@ from lab.backtest.panel import AlignedPanel
 from lab.backtest.steps import Steps, steps_of
 from lab.errors import BacktestError
 
-_STACKED_BYTES: Final = 64 << 20  # variants given one by one are stacked up to this
 _NO_SPREAD: Final = 1e-12  # variance below this share of the mean square is rounding
 
 
@@ -67,7 +66,9 @@ class BlockSums:
         annualised; NaN for fewer than two rows or returns that do not vary.
         """
         n, total = self.over(blocks)
-        return _sharpe(np.float64(n), total, slippage_bps * BPS)
+        cost = np.array([slippage_bps * BPS])
+        sharpe: FloatArray = _sharpe(np.array([float(n)]), total[None], cost)[0, 0]
+        return sharpe
 
     def over(self, blocks: slice) -> tuple[int, FloatArray]:
         """Return rows and sums of some blocks together: n, (5, n_variants).
@@ -147,7 +148,7 @@ def sweep(
     else:
         found = [
             _sums(panel, targets, steps, edges, fill)
-            for targets in _stacked(panel, positions)
+            for targets in (as_targets(panel, each) for each in positions)
         ]
     if not found:
         raise BacktestError("sweep: no positions given")
@@ -183,34 +184,39 @@ def select(
     Point in time: the choice sees training blocks alone, and these end before their
     test blocks start.
     """
-    shape = (len(windows), len(slippages_bps))
-    chosen = np.zeros(shape, dtype=np.int64)
-    trained, tested = np.full(shape, np.nan), np.full(shape, np.nan)
-    costs = np.asarray(slippages_bps, dtype=np.float64)[:, None] * BPS
     for number, (train, test) in enumerate(windows):
         if train.indices(sums.n_blocks)[1] > test.indices(sums.n_blocks)[0]:
             raise BacktestError(f"window {number}: training blocks reach into the test")
-        n_train, total = sums.over(train)
-        n_test, total_test = sums.over(test)
-        sharpe = _sharpe(np.float64(n_train), total, costs)
-        best = np.argmax(np.where(np.isfinite(sharpe), sharpe, -np.inf), axis=1)
-        chosen[number] = best
-        trained[number] = np.take_along_axis(sharpe, best[:, None], axis=1)[:, 0]
-        tested[number] = _sharpe(np.float64(n_test), total_test[:, best], costs[:, 0])
-    return Selection(chosen, trained, tested, tuple(map(float, slippages_bps)))
+    costs = np.asarray(slippages_bps, dtype=np.float64) * BPS
+    trained = _sharpe(*_windows(sums, [train for train, _ in windows]), costs)
+    tested = _sharpe(*_windows(sums, [test for _, test in windows]), costs)
+    best = np.argmax(np.where(np.isfinite(trained), trained, -np.inf), axis=2)
+    return Selection(
+        chosen=best,
+        train_sharpe=np.take_along_axis(trained, best[:, :, None], axis=2)[:, :, 0],
+        test_sharpe=np.take_along_axis(tested, best[:, :, None], axis=2)[:, :, 0],
+        slippages_bps=tuple(map(float, slippages_bps)),
+    )
 
 
-def _sharpe(
-    n: np.float64, total: FloatArray, cost: FloatArray | np.float64 | float
-) -> FloatArray:
-    # (5, n) sums and costs that broadcast against (n,).
-    g, q, gg, gq, qq = total
-    mean = (g - cost * q) / n
-    square = (gg - 2.0 * cost * gq + cost * cost * qq) / n
+def _windows(sums: BlockSums, spans: list[slice]) -> tuple[FloatArray, FloatArray]:
+    # Rows (n_windows,) and sums (n_windows, 5, n_variants).
+    found = [sums.over(blocks) for blocks in spans]
+    n = np.array([rows for rows, _ in found], dtype=np.float64)
+    return n, np.array([total for _, total in found])
+
+
+def _sharpe(n: FloatArray, total: FloatArray, costs: FloatArray) -> FloatArray:
+    # (n_windows,), (n_windows, 5, n_variants), (n_costs,) to one of all three.
+    g, q, gg, gq, qq = np.moveaxis(total / n[:, None, None], 1, 0)[:, :, None, :]
+    c = costs[None, :, None]
+    mean = g - c * q
+    square = gg - (2.0 * c) * gq + (c * c) * qq
     spread = square - mean * mean
-    is_flat = (spread <= _NO_SPREAD * square) | (n < 2)
-    deviation = np.sqrt(np.where(is_flat, 1.0, spread) * (n / max(n - 1.0, 1.0)))
-    return np.where(is_flat, np.nan, mean / deviation)
+    rows = n[:, None, None]
+    is_flat = (spread <= _NO_SPREAD * square) | (rows < 2)
+    spread = np.where(is_flat, 1.0, spread) * (rows / np.maximum(rows - 1.0, 1.0))
+    return np.where(is_flat, np.nan, mean / np.sqrt(spread))
 
 
 def _edges(panel: AlignedPanel, blocks: IntArray) -> IntArray:
@@ -225,20 +231,6 @@ def _edges(panel: AlignedPanel, blocks: IntArray) -> IntArray:
     return edges
 
 
-def _stacked(panel: AlignedPanel, positions: Iterable[AnyArray]) -> Iterator[AnyArray]:
-    # Variants side by side, as many as fit the budget; one dtype a stack.
-    waiting: list[AnyArray] = []
-    for each in positions:
-        targets = as_targets(panel, each)
-        size = sum(one.nbytes for one in waiting) + targets.nbytes
-        if waiting and (size > _STACKED_BYTES or targets.dtype != waiting[0].dtype):
-            yield np.concatenate(waiting, axis=2)
-            waiting = []
-        waiting.append(targets)
-    if waiting:
-        yield np.concatenate(waiting, axis=2)
-
-
 def _sums(
     panel: AlignedPanel,
     targets: AnyArray,
@@ -249,18 +241,18 @@ def _sums(
     from lab.backtest import kernels
 
     found = []
-    for columns in column_chunks(targets.shape[2]):
-        sums = np.zeros((len(edges) - 1, 5, columns[1] - columns[0]))
+    for chunk in column_chunks(targets):
+        sums = np.zeros((len(edges) - 1, 5, chunk.shape[2]))
         if fill.is_compounding:
             bad = kernels.sweep_compounding(
-                targets, columns, steps.before, steps.after, steps.state, MAX_WEIGHT,
+                chunk, steps.before, steps.after, steps.state, MAX_WEIGHT,
                 edges, sums,
             )  # fmt: skip
         else:
             bad = kernels.sweep_fixed(
-                targets, columns, steps.before, steps.state, MAX_WEIGHT, edges, sums
+                chunk, steps.before, steps.state, MAX_WEIGHT, edges, sums
             )
         if bad >= 0:
-            check_weights(panel, targets[bad : bad + 1], row=bad)
+            check_weights(panel, chunk[bad : bad + 1], row=bad)
         found.append(sums)
     return np.concatenate(found, axis=2)
