@@ -16,16 +16,16 @@ import numpy as np
 
 from lab.arrays import AnyArray, BoolArray, FloatArray, IntArray
 from lab.backtest.panel import AlignedPanel
-from lab.bars.timeframes import step
 from lab.sleeves import rolling
 
-MAX_AGE: Final = 10 * step("1d")
+MAX_AGE_DAYS: Final = 10.0
 """No opinion on an instrument whose newest bar opened longer ago."""
 
 RISK_BARS: Final = {"1d": 60, "1h": 480}
 """Bars over which risk is measured, by timeframe."""
 
 _MAX_GROWTH: Final = 1e3
+_US_A_DAY: Final = 86_400e6
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class OwnBars:
         Where the panel has them.
     place : ndarray of shape (n_obs, n_assets), int64
         Which bar is the newest on a row; -1 before the first and where the newest is
-        older than `MAX_AGE`.
+        older than `MAX_AGE_DAYS`.
     """
 
     panel: AlignedPanel
@@ -74,23 +74,17 @@ class OwnBars:
             return source
         panel = source
         has_bar = np.ascontiguousarray(panel.has_bar)
-        counts = np.cumsum(has_bar, axis=0, dtype=np.int64)
-        n_bars = has_bar.sum(axis=0)
+        asset, row = np.nonzero(has_bar.T)
+        n_bars = np.bincount(asset, minlength=panel.n_assets)
         starts = np.concatenate([[0], np.cumsum(n_bars)[:-1]]).astype(np.int64)
-        number = np.arange(int(n_bars.sum())) - np.repeat(starts, n_bars)
+        bar = np.arange(len(row))
+        number = bar - starts[asset]
         is_first = number == 0
-
-        def pack(values: AnyArray) -> AnyArray:
-            return values.T[has_bar.T]
-
-        ts = pack(np.broadcast_to(panel.ts[:, None], has_bar.shape))
-        days = ts.astype("datetime64[us]").astype(np.float64) / 86_400e6
-        is_break = pack(panel.is_break)
+        row_days = panel.ts.astype("datetime64[us]").astype(np.float64) / _US_A_DAY
+        days = row_days[row]
+        is_break = panel.is_break[row, asset]
         step_days = np.where(is_break, 0.0, days - rolling.lagged(days, 1))
-        factor = _factors(pack(panel.close), is_break)
-        place = np.where(counts > 0, starts + counts - 1, -1)
-        if len(ts):
-            place[panel.ts[:, None] - ts[place] > MAX_AGE] = -1
+        factor = _factors(panel.close[row, asset], is_break)
         return cls(
             panel=panel,
             number=number,
@@ -99,7 +93,7 @@ class OwnBars:
             level=_levels(np.where(is_first, 1.0, factor), starts, n_bars),
             growth=np.where(is_first, np.nan, np.log(factor)),
             has_bar=has_bar,
-            place=place,
+            place=_newest(has_bar, bar, row_days, days),
         )
 
     @cached_property
@@ -207,6 +201,18 @@ class OwnBars:
 
     def _whole(self, values: FloatArray, window: int) -> FloatArray:
         return np.where(self.number >= window - 1, values, np.nan)
+
+
+def _newest(
+    has_bar: BoolArray, bar: IntArray, row_days: FloatArray, days: FloatArray
+) -> IntArray:
+    # Each row's newest bar, worked out by column: the bars lie one after the other.
+    place = np.full(has_bar.T.shape, -1, dtype=np.int64)
+    place[has_bar.T] = bar
+    np.maximum.accumulate(place, axis=1, out=place)
+    if len(days):
+        place[row_days - days[place] > MAX_AGE_DAYS] = -1
+    return np.ascontiguousarray(place.T)
 
 
 def _factors(close: FloatArray, is_break: BoolArray) -> FloatArray:
