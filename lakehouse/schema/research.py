@@ -42,12 +42,15 @@ SLEEVE_RETURNS = TableSpec(
     views=(
         ViewSpec(
             "sleeve_returns_v1",
-            "Out-of-sample rows of the newest completed walk-forward run.",
+            "Out-of-sample rows of the newest completed walk-forward run of each bar length.",
             """
             SELECT * FROM sleeve_returns
-            WHERE phase = 'test' AND run_id = (
-                SELECT arg_max(run_id, finished_at) FROM runs
-                WHERE flow = 'walk-forward' AND status = 'completed')
+            WHERE phase = 'test' AND (timeframe, run_id) IN (
+                SELECT walked.timeframe, arg_max(walked.run_id, runs.finished_at)
+                FROM (SELECT DISTINCT timeframe, run_id FROM wf_snapshots) AS walked
+                JOIN runs USING (run_id)
+                WHERE runs.flow = 'walk-forward' AND runs.status = 'completed'
+                GROUP BY walked.timeframe)
             """,
         ),
     ),
@@ -80,6 +83,43 @@ WF_SNAPSHOTS = TableSpec(
     ),
     key=("run_id", "sleeve_id", "timeframe", "window", "slippage_bps"),
     sort_by=("run_id", "sleeve_id", "timeframe", "window", "slippage_bps"),
+    views=(
+        ViewSpec(
+            "wf_degradation",
+            "Each sleeve's out-of-sample Sharpe beside that of the completed run before it"
+            " on the same bars, and what it made on the days that are new since.",
+            """
+            WITH ended AS (
+                SELECT timeframe, run_id, lag(run_id) OVER (
+                           PARTITION BY timeframe ORDER BY finished_at, run_id) AS before
+                FROM (SELECT DISTINCT timeframe, run_id FROM wf_snapshots)
+                JOIN runs USING (run_id)
+                WHERE flow = 'walk-forward' AND status = 'completed'),
+            stitched AS (
+                SELECT run_id, timeframe, sleeve_id, slippage_bps, max(ts) AS last_ts,
+                       CASE WHEN stddev_samp(return_net) > 0 THEN
+                           avg(return_net) / stddev_samp(return_net)
+                           * sqrt((count(*) - 1) * 365.25
+                                  / date_diff('day', min(ts), max(ts))) END AS sharpe
+                FROM sleeve_returns WHERE phase = 'test'
+                GROUP BY run_id, timeframe, sleeve_id, slippage_bps)
+            SELECT ended.run_id, ended.before AS run_id_before, now.timeframe,
+                   now.sleeve_id, now.slippage_bps, now.sharpe,
+                   old.sharpe AS sharpe_before, now.sharpe - old.sharpe AS change,
+                   (SELECT coalesce(product(1 + fresh.return_net) - 1, 0)
+                    FROM sleeve_returns AS fresh
+                    WHERE fresh.run_id = now.run_id AND fresh.timeframe = now.timeframe
+                      AND fresh.sleeve_id = now.sleeve_id AND fresh.phase = 'test'
+                      AND fresh.slippage_bps = now.slippage_bps
+                      AND fresh.ts > old.last_ts) AS return_since
+            FROM ended
+            JOIN stitched AS now USING (run_id, timeframe)
+            JOIN stitched AS old ON old.run_id = ended.before
+                AND old.timeframe = now.timeframe AND old.sleeve_id = now.sleeve_id
+                AND old.slippage_bps = now.slippage_bps
+            """,
+        ),
+    ),
 )
 
 TRIALS = TableSpec(
