@@ -42,15 +42,12 @@ SLEEVE_RETURNS = TableSpec(
     views=(
         ViewSpec(
             "sleeve_returns_v1",
-            "Out-of-sample rows of the newest completed walk-forward run of each bar length.",
+            "Out-of-sample rows of the newest completed walk-forward run.",
             """
             SELECT * FROM sleeve_returns
-            WHERE phase = 'test' AND (timeframe, run_id) IN (
-                SELECT walked.timeframe, arg_max(walked.run_id, runs.finished_at)
-                FROM (SELECT DISTINCT timeframe, run_id FROM wf_snapshots) AS walked
-                JOIN runs USING (run_id)
-                WHERE runs.flow = 'walk-forward' AND runs.status = 'completed'
-                GROUP BY walked.timeframe)
+            WHERE phase = 'test' AND run_id = (
+                SELECT arg_max(run_id, finished_at) FROM runs
+                WHERE flow = 'walk-forward' AND status = 'completed')
             """,
         ),
     ),
