@@ -46,12 +46,12 @@ QUALIFY row_number() OVER (PARTITION BY held.artefact_id ORDER BY held.seq DESC)
 # The newest completed run of each bar length is at place 1, the one before at 2.
 _PLACES: Final = """
 WITH ended AS (
-    SELECT run_id, finished_at, started_at FROM runs
+    SELECT run_id, finished_at FROM runs
     WHERE flow = 'walk-forward' AND status = 'completed'),
 placed AS (
     SELECT timeframe, run_id, finished_at AS ran_at,
            row_number() OVER (PARTITION BY timeframe
-               ORDER BY finished_at DESC, started_at DESC, run_id) AS place
+               ORDER BY finished_at DESC, run_id DESC) AS place
     FROM (SELECT DISTINCT timeframe, run_id FROM wf_snapshots) JOIN ended USING (run_id)
     QUALIFY place <= 2)
 """

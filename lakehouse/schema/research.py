@@ -46,8 +46,9 @@ SLEEVE_RETURNS = TableSpec(
             """
             SELECT * FROM sleeve_returns
             WHERE phase = 'test' AND run_id = (
-                SELECT arg_max(run_id, finished_at) FROM runs
-                WHERE flow = 'walk-forward' AND status = 'completed')
+                SELECT run_id FROM runs
+                WHERE flow = 'walk-forward' AND status = 'completed'
+                ORDER BY finished_at DESC, run_id DESC LIMIT 1)
             """,
         ),
     ),
