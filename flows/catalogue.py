@@ -12,6 +12,7 @@ from flows.maintain import maintain
 from flows.publish import publish
 from flows.resign import resign
 from flows.score import score_signals
+from flows.sleeve_export import sleeve_returns_export
 from flows.train import FLOWS as TRAINING
 
 FLOWS: Final[tuple[Flow[..., Any], ...]] = (
@@ -22,6 +23,7 @@ FLOWS: Final[tuple[Flow[..., Any], ...]] = (
     forecast_batch,
     forecast_ensemble,
     score_signals,
+    sleeve_returns_export,
     publish,
     resign,
     heartbeat,
