@@ -163,14 +163,17 @@ def _window_lags(correlation: FloatArray, run: int, n_obs: int) -> FloatArray:
 
 
 def _draw(n_obs: int, n_boot: int, block: float, rng: np.random.Generator) -> IntArray:
-    steps = np.arange(n_obs)
-    is_start = rng.random((n_boot, n_obs)) < 1.0 / block
+    # Half the width of the results' numbers: these passes are bound by memory.
+    shape = (n_boot, n_obs)
+    steps = np.arange(n_obs, dtype=np.int32)
+    is_start = rng.random(shape, dtype=np.float32) < 1.0 / block
     is_start[:, 0] = True
-    starts = rng.integers(0, n_obs, size=(n_boot, n_obs))
-    newest = np.maximum.accumulate(np.where(is_start, steps, 0), axis=1)
-    drawn: IntArray = np.take_along_axis(starts, newest, axis=1)
+    starts = rng.integers(0, n_obs, size=shape, dtype=np.int32)
+    newest = np.maximum.accumulate(np.where(is_start, steps, np.int32(0)), axis=1)
+    drawn = np.take_along_axis(starts, newest, axis=1)
     drawn += steps - newest
-    return np.where(drawn >= n_obs, drawn - n_obs, drawn)
+    drawn[drawn >= n_obs] -= n_obs
+    return drawn.astype(np.int64)
 
 
 def _batches(total: int, size: int) -> list[int]:

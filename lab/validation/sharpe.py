@@ -81,15 +81,17 @@ def moments(returns: FloatArray) -> Moments:
         raise ValidationError("returns: finite and not all the same")
     mean = float(returns.mean())
     deviations = returns - mean
-    variance = float(np.mean(deviations**2))
-    volatility = float(returns.std(ddof=1))
+    squares = deviations * deviations
+    n_obs = len(returns)
+    variance = float(squares.sum()) / n_obs
+    volatility = math.sqrt(variance * n_obs / (n_obs - 1))
     return Moments(
-        n_obs=len(returns),
+        n_obs=n_obs,
         mean=mean,
         volatility=volatility,
         sharpe=mean / volatility,
-        skewness=float(np.mean(deviations**3)) / variance**1.5,
-        kurtosis=float(np.mean(deviations**4)) / variance**2,
+        skewness=float((squares * deviations).sum()) / n_obs / variance**1.5,
+        kurtosis=float((squares * squares).sum()) / n_obs / variance**2,
     )
 
 
