@@ -257,11 +257,13 @@ def bar_returns(panel: AlignedPanel) -> FloatArray:
     returns = np.full(panel.close.shape, np.nan)
     for column in range(panel.n_assets):
         rows = np.flatnonzero(np.isfinite(panel.close[:, column]))
-        close = panel.close[rows, column]
-        step = np.where(
-            panel.is_break[rows[1:], column], 0.0, close[1:] / close[:-1] - 1.0
+        close, later = panel.close[rows, column], rows[1:]
+        # Nothing is earned on what is worth nothing.
+        is_step = ~panel.is_break[later, column] & (close[:-1] > 0)
+        growth = np.divide(
+            close[1:], close[:-1], out=np.ones(len(later)), where=is_step
         )
-        returns[rows[1:], column] = step
+        returns[later, column] = growth - 1.0
     return returns
 
 
