@@ -33,7 +33,6 @@ from lab.validation.gates import (
 from lakehouse.errors import CommitConflictError, InputError, SchemaError
 
 DECIDER: Final = "gates"
-SPEAKER_COLUMNS: Final = ("run_id", "sleeve_id", "timeframe")
 _ATTEMPTS: Final = 20
 
 Verdicts = dict[str, tuple[GateVerdict, ...]]
@@ -148,15 +147,17 @@ def decide_sleeve_gates(
 
 def told(verdict: GateVerdict) -> str:
     """Return a verdict in one line: the reason, and what would change it."""
-    if verdict.is_passed:
-        return f"{verdict.gate}: passed; lost by {verdict.distances['change']}"
-    distances = verdict.distances
-    return f"{verdict.gate}: {distances['reason']}; needs {distances['change']}"
+    reason = "passed" if verdict.is_passed else verdict.distances["reason"]
+    return f"{verdict.gate}: {reason}; {verdict.distances['change']}"
 
 
 def _speaker(run: Run, sleeve: str) -> Speaker:
     runs = run.read("runs", filter=pc.field("flow") == "walk-forward")
-    snapshots = run.read("wf_snapshots", columns=list(SPEAKER_COLUMNS))
+    snapshots = run.read(
+        "wf_snapshots",
+        columns=["run_id", "sleeve_id", "timeframe"],
+        filter=pc.field("slippage_bps") == JUDGED_BPS,
+    )
     found = speakers(runs, snapshots, as_of=run.now, timeframe=DEFAULT_RULES.timeframe)
     if sleeve in found:
         return found[sleeve]

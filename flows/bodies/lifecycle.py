@@ -211,7 +211,11 @@ def _know(
     if only is not None:
         sleeves = {name: one for name, one in sleeves.items() if name == only}
     runs = read("runs", filter=pc.field("flow") == "walk-forward")
-    walked = read("wf_snapshots", columns=["run_id", "sleeve_id", "timeframe"])
+    walked = read(
+        "wf_snapshots",
+        columns=["run_id", "sleeve_id", "timeframe"],
+        filter=pc.field("slippage_bps") == JUDGED_BPS,
+    )
     found = speakers(runs, walked, as_of=now, timeframe=rules.timeframe)
     found = {name: one for name, one in found.items() if name in sleeves}
     frames = _frames(read, sleeves, found, now)

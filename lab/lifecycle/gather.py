@@ -125,7 +125,8 @@ def speakers(
     Parameters
     ----------
     runs, snapshots : Table
-        Rows of `runs` and `wf_snapshots`.
+        Rows of `runs`, and of `wf_snapshots` at the slippage that gates judge at: a run
+        without it says nothing.
     as_of : datetime
         Decision time.
     timeframe : str

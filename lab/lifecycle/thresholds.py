@@ -79,7 +79,8 @@ class Distance:
 
     def __str__(self) -> str:
         if self.value is not None:
-            value = f" {self.value:.4g}"
+            is_whole = float(self.value).is_integer()
+            value = f" {self.value:.0f}" if is_whole else f" {self.value:.4g}"
         else:
             value = " not known" if self.is_met is None else ""
         return f"{self.rule}{value} (needs {self.threshold})"
@@ -331,7 +332,9 @@ def _recent(evidence: Evidence, rules: LifecycleRules) -> Distance:
     asked = f">= 0, judged on {least} days or more"
     recent = evidence.recent
     if recent is None or recent.n_obs < least or recent.sharpe is None:
-        return Distance(RETIRED, rule, None, asked, None, None)
+        n_days = 0 if recent is None else recent.n_obs
+        change = f"{n_days} days with a return in the window"
+        return Distance(RETIRED, rule, None, asked, None, None, change)
     gap = max(0.0, -recent.sharpe)
     change = f"a Sharpe {gap:.4g} higher" if gap else ""
     return Distance(RETIRED, rule, recent.sharpe, asked, not gap, gap, change)

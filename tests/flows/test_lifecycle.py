@@ -333,6 +333,34 @@ execute("sleeve-lifecycle", run_lifecycle, workplace=place, parameters={})
 """
 
 
+def start_decider(place: Place, moment: datetime) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", DECIDER],
+        cwd=REPOSITORY,
+        env={
+            **bare_environment(),
+            **place.environment,
+            "ALPHALAKE_NOW": moment.isoformat(),
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def test_two_deciders_at_once_move_a_sleeve_once(walked: Walk, place: Place):
+    moment = MONDAY + timedelta(hours=1)
+    deciders = [start_decider(place, moment) for _ in range(2)]
+    for decider in deciders:
+        _, said = decider.communicate(timeout=60)
+        assert decider.returncode == 0, said
+    assert path_of("good") == ["genesis", "backtest"]
+    check_consistent()
+
+
 @pytest.mark.parametrize(
     "n_kills",
     [pytest.param(6, id="few"), pytest.param(50, id="many", marks=pytest.mark.full)],
@@ -348,20 +376,7 @@ def test_killed_decisions_leave_a_consistent_chain(
             at(monkeypatch, moment)
             walk_at(moment, planted(1, N_DAYS + 91 + number, -0.0002, 0.0015))
         moment = MONDAY + timedelta(days=number + (91 if number > 5 else 0), hours=1)
-        process = subprocess.Popen(
-            [sys.executable, "-c", DECIDER],
-            cwd=REPOSITORY,
-            env={
-                **bare_environment(),
-                **place.environment,
-                "ALPHALAKE_NOW": moment.isoformat(),
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+        process = start_decider(place, moment)
         try:
             process.wait(timeout=dice.uniform(0.02, 0.5))
         except subprocess.TimeoutExpired:
