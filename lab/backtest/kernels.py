@@ -129,7 +129,8 @@ def compounding_rows(
         for i in range(n_assets):
             grown = 1.0 + before[t, i]
             leg = after[t, i]
-            coming = before[t + 1, i] if t + 1 < n_obs else 0.0
+            is_held = t + 1 < n_obs and not state[t, i] & EXIT
+            coming = before[t + 1, i] if is_held else 0.0
             if state[t, i] & FILL and t > 0:
                 for v in range(n):
                     w = float(targets[decided, i, v])

@@ -159,7 +159,7 @@ def _live_rows(panel: AlignedPanel, column: int) -> tuple[IntArray, bool]:
 def _silent(panel: AlignedPanel, column: int, rows: IntArray) -> IntArray:
     # Rows on which a run of missing bars becomes longer than a long gap.
     edges = np.append(rows, panel.n_obs)
-    starts = np.flatnonzero(np.diff(edges) > SILENT_BARS)
+    starts = np.flatnonzero(np.diff(edges) > 1)
     if len(starts) == 0:
         return np.zeros(0, dtype=np.int64)
     opens = schedule(panel.calendars[column], panel.timeframe).opens
