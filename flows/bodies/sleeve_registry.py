@@ -128,6 +128,7 @@ def register_sleeves(run: Run, entries: Sequence[NewSleeve]) -> tuple[str, ...]:
 
     entered = tuple(move.sleeve_id for move in append_moves(run, plan))
     run.count("sleeves_registered", len(entered))
+    run.notes += _changed(run.workplace.lake, wanted)
     return entered
 
 
@@ -222,6 +223,21 @@ def _check(entry: NewSleeve) -> None:
         json.loads(entry.configuration)
     except ValueError as error:
         raise InputError(f"{where}: configuration is not JSON: {error}") from error
+
+
+def _changed(lake: Lake, wanted: Mapping[str, NewSleeve]) -> list[str]:
+    rows = lake.read("sleeves", columns=["sleeve_id", "configuration"]).to_pylist()
+    stored = {row["sleeve_id"]: row["configuration"] for row in rows}
+    names = [
+        name
+        for name, entry in sorted(wanted.items())
+        if stored.get(name, entry.configuration) != entry.configuration
+    ]
+    return [
+        f"{name}: registered with another configuration, which stays; a changed sleeve"
+        " takes a new name"
+        for name in names
+    ]
 
 
 def _entry(entry: NewSleeve, now: datetime) -> Move:

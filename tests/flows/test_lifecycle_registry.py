@@ -101,6 +101,17 @@ def test_a_sleeve_is_entered_once_with_its_weight_and_its_record(place: Place):
     check_derived(2)
 
 
+def test_a_changed_configuration_is_told_and_the_registered_one_stays(place: Place):
+    register_sleeves(new_run(), [NewSleeve("trend", '{"speed":1}', "catalogue")])
+    run = new_run()
+    register_sleeves(run, [NewSleeve("trend", '{"speed":2}', "catalogue")])
+    assert [note.split(",")[0] for note in run.notes] == [
+        "trend: registered with another configuration"
+    ]
+    stored = open_workplace().lake.read("sleeves").to_pylist()
+    assert stored[0]["configuration"] == '{"speed":1}'
+
+
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
