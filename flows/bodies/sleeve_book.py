@@ -346,7 +346,7 @@ def _words(told: Mapping[str, Any]) -> str:
     said = told["reason"]
     if not said:
         said = f"{_short(told['distance']):g} to spare"
-    return f"{said[0].upper()}{said[1:]}. What would change it: {told['change']}."
+    return " ".join(f"{text[0].upper()}{text[1:]}." for text in (said, told["change"]))
 
 
 def _canonical(text: str | None) -> str | None:

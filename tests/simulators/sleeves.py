@@ -122,9 +122,9 @@ def verdict_rows(
     """Rows of `gate_verdicts`, as `lab.validation.gates` lays them out."""
     # fmt: off
     gates = {
-        "dsr": ("dsr", 0.98 if is_passed else 0.6383, "dsr_min", 0.95, "a Sharpe ratio of 1.94 a year at 214 trials and 2040 days, now 0.81 a year; or 2870 more days at this Sharpe ratio; or 12 trials instead of 214"),
-        "reality_check": ("p_value", 0.03 if is_passed else 0.265, "reality_p_max", 0.05, "p of 0.05: a Sharpe ratio of 1.21 a year at this volatility, now 0.81 a year; or 2551 more days at this Sharpe ratio"),
-        "pbo": ("pbo", 0.09 if is_passed else 0.3312, "pbo_max", 0.2, "1689 fewer of 12870 splits whose best trial ends in the lower half: fewer trials without skill in the family, or a longer span"),
+        "dsr": ("dsr", 0.98 if is_passed else 0.6383, "dsr_min", 0.95, "passes at a Sharpe ratio of 1.94 a year at 214 trials and 2040 days, now 0.81 a year; or after 2870 more days at this Sharpe ratio"),
+        "reality_check": ("p_value", 0.03 if is_passed else 0.265, "reality_p_max", 0.05, "passes at a Sharpe ratio of 1.21 a year at this volatility, now 0.81 a year; or after 2551 more days at this Sharpe ratio"),
+        "pbo": ("pbo", 0.09 if is_passed else 0.3312, "pbo_max", 0.2, "passes with 1689 fewer of 12870 splits whose best trial ends in the lower half: fewer trials without skill in the family, or a longer span"),
     }
     # fmt: on
     rows = []

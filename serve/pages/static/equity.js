@@ -6,7 +6,7 @@ import { node, scale, spread } from "/static/plots.js";
 const DAY = 86400e3;
 const FLOOR = 0.01; // equity below it is drawn at it: a log scale has no zero
 const SMALL = { height: 240, left: 44, right: 16, top: 12, bottom: 30, key: 16 };
-const LETTER = 7.2; // width of a bold letter of a name
+const LETTER = 7.7; // width of a bold letter of a name
 
 function paint(container, width, height, label) {
   const svg = node("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label });
@@ -24,7 +24,7 @@ export function niceTicks(low, high, count = 5) {
 }
 
 function growthTicks(low, high) {
-  if (high / low < 4) return niceTicks(low, high);
+  if (high / low < 4) return niceTicks(low, high, 7);
   const ticks = [];
   for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power += 1) for (const one of [1, 2, 5]) ticks.push(one * 10 ** power);
   return ticks.filter((tick) => tick >= low && tick <= high);

@@ -15,7 +15,7 @@ let week = 0;
 
 const spoken = (stage) => (stage || "not registered").replaceAll("_", " ");
 const day = (text) => formatTime(text, "1d");
-const figure = (value) => (value === null || value === undefined ? "–" : Number(value).toPrecision(3));
+const figure = (value) => (value === null || value === undefined ? "–" : Math.abs(value) < 0.0005 && value !== 0 ? "< 0.001" : formatRatio(value, 3));
 const onBars = () => items.filter((one) => one.timeframe === pickers.timeframe.value);
 const current = () => onBars().find((one) => one.sleeve_id === pickers.sleeve.value) || onBars()[0];
 const baseline = () => onBars().find((one) => one.is_baseline);
@@ -45,7 +45,7 @@ function drawLadder(one) {
     const step = document.createElement("li");
     step.textContent = spoken(stage);
     if (i === spot) step.setAttribute("aria-current", "step");
-    else if (i < spot && stage !== "retired" && one.stage !== "retired") step.className = "past";
+    else if (i < spot && one.stage !== "retired" && !one.is_baseline) step.className = "past";
     return step;
   }));
 }
@@ -54,6 +54,7 @@ function drawBadges(one) {
   const rung = judgedRung(one);
   const words = [
     one.stage ? null : "not registered yet",
+    one.is_baseline ? "live from the start, moved by no rule" : null,
     one.runtime_weight ? `weight ${formatRatio(one.runtime_weight)}` : "weight 0: watched, not traded",
     `Sharpe ${formatRatio(rung.sharpe)} at ${one.slippage_bps} bps`,
     `${formatShare(rung.annual_return)} a year`,
