@@ -2,8 +2,9 @@
 
 import os
 import signal
-import threading
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -12,15 +13,23 @@ from lab.errors import BacktestError
 
 
 def scaled(common: FloatArray, task: int) -> FloatArray:
-    """Return a sum that depends on the order of its terms, to the last bit."""
+    """Return sums that depend on the order of their terms, to the last bit."""
     return np.cumsum(np.sin(common * (task + 1)))
 
 
-def where(common: object, task: int) -> tuple[int, dict[str, str | None], bool]:
-    """Return process, thread settings, and whether `common` may be written."""
-    time.sleep(0.2)
+def where(common: object, task: int) -> tuple[int, dict[str, str | None]]:
+    """Return the process and its thread settings."""
+    time.sleep(0.1)
     names = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
-    return os.getpid(), {name: os.environ.get(name) for name in names}, True
+    return os.getpid(), {name: os.environ.get(name) for name in names}
+
+
+def node(common: object, task: int) -> str:
+    """Return the id of the Ray node that works on this."""
+    import ray
+
+    time.sleep(0.3)
+    return str(ray.get_runtime_context().get_node_id())
 
 
 def failing(common: object, task: int) -> int:
@@ -37,9 +46,27 @@ def killed(common: object, task: int) -> int:
     return task
 
 
-def slow(common: str, task: int) -> int:
-    """Note this process's id in the file `common`, and work for a minute."""
-    with open(common, "a") as file:
+def first_is_quick(common: str, task: int) -> int:
+    """Note this process in the file `common`; task 0 waits for that, others a minute."""
+    noted = Path(common)
+    with noted.open("a") as file:
         file.write(f"{os.getpid()}\n")
-    threading.Event().wait(60)
+    while task == 0 and len(noted.read_text().splitlines()) < 2:
+        time.sleep(0.05)
+    if task:
+        time.sleep(60)
     return task
+
+
+def endless(common: str, task: int) -> int:
+    """Note this process in the file `common` and work for a minute."""
+    with Path(common).open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    time.sleep(60)
+    return task
+
+
+if __name__ == "__main__":
+    from flows.parallel import map_tasks
+
+    list(map_tasks(endless, range(2), common=sys.argv[1], workers=2))
