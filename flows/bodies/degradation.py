@@ -1,5 +1,6 @@
 """What got worse since the walk-forward before."""
 
+import json
 from typing import Final
 
 import numpy as np
@@ -12,13 +13,14 @@ from lab.backtest.ledger import LEDGER_BPS
 from lab.backtest.walk_frames import days_a_year
 
 NOTED: Final = 3
+_PLAN: Final = ("timeframe", "years", "train_days", "test_days")
 _WORTH_SAYING: Final = 0.05
 
 
 def compare_with_previous(run: Run, job: Job) -> list[str]:
-    """Return lines about a job beside the completed run before it on the same bars.
+    """Return lines about a job beside the completed run before it of the same plan.
 
-    The view `wf_degradation` has every sleeve and rung of it.
+    The view `wf_degradation` has every sleeve and rung of runs that follow each other.
 
     Parameters
     ----------
@@ -60,13 +62,18 @@ def _previous(run: Run, job: Job) -> str | None:
     )
     ended = lake.read(
         "runs",
-        columns=["run_id", "finished_at"],
+        columns=["run_id", "finished_at", "parameters"],
         filter=(pc.field("flow") == FLOW)
         & (pc.field("status") == "completed")
         & (pc.field("run_id") != job.run_id)
         & pc.field("run_id").isin(pc.unique(snapshots["run_id"]).to_pylist()),
-    ).sort_by([("finished_at", "ascending"), ("run_id", "ascending")])
-    return ended["run_id"][-1].as_py() if ended.num_rows else None
+    ).sort_by([("finished_at", "descending"), ("run_id", "descending")])
+    for row in ended.select(["run_id", "parameters"]).to_pylist():
+        asked = json.loads(row["parameters"])
+        is_same = all(asked.get(name) == run.parameters.get(name) for name in _PLAN)
+        if is_same and asked.get("as_of", "") <= run.parameters["as_of"]:
+            return str(row["run_id"])
+    return None
 
 
 def _rung(job: Job) -> float:

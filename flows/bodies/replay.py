@@ -1,4 +1,4 @@
-"""Run a recorded forecast or score run again and compare every number it wrote."""
+"""Run a recorded forecast, score or walk-forward run again; compare every number."""
 
 import json
 from dataclasses import dataclass
@@ -28,6 +28,7 @@ _TABLE_OF: Final = {
     "chronos2-batch": "ml_predictions",
     "ensemble-batch": "ml_predictions",
     "score-signals": "prediction_scores",
+    "walk-forward": "sleeve_returns",
 }
 
 
@@ -104,6 +105,8 @@ def replay_run(workplace: Workplace, run_id: str) -> ReplayReport:
     parameters = json.loads(record["parameters"])
     if table == "ml_predictions":
         return compare(run_id, table, stored, _forecast_again(run, parameters, stored))
+    if table == "sleeve_returns":
+        return _walk_again(run, parameters, stored)
     return _score_again(run, parameters, stored)
 
 
@@ -120,15 +123,30 @@ def _score_again(
     if kept.num_rows == 0:
         return scores
     verdicts = compute_verdicts(run, timeframe=timeframe, now=now, fresh=fresh)
-    judged = compare(run.run_id, table, kept, verdicts)
+    return _together(scores, compare(run.run_id, table, kept, verdicts))
+
+
+def _walk_again(run: Run, parameters: dict[str, Any], stored: pa.Table) -> ReplayReport:
+    from flows.bodies.walkforward import compute_walks
+
+    returns, snapshots = compute_walks(run, parameters)
+    table = "wf_snapshots"
+    kept = run.workplace.lake.read(table, filter=pc.field("run_id") == run.run_id)
+    return _together(
+        compare(run.run_id, "sleeve_returns", stored, returns),
+        compare(run.run_id, table, kept, snapshots),
+    )
+
+
+def _together(one: ReplayReport, other: ReplayReport) -> ReplayReport:
     return ReplayReport(
-        run.run_id,
-        f"{scores.table} and {table}",
-        scores.n_rows + judged.n_rows,
-        scores.n_missing + judged.n_missing,
-        scores.n_numbers + judged.n_numbers,
-        scores.n_different + judged.n_different,
-        max(scores.largest, judged.largest),
+        one.run_id,
+        f"{one.table} and {other.table}",
+        one.n_rows + other.n_rows,
+        one.n_missing + other.n_missing,
+        one.n_numbers + other.n_numbers,
+        one.n_different + other.n_different,
+        max(one.largest, other.largest),
     )
 
 

@@ -1,7 +1,9 @@
 """Walk every sleeve forward, judge it by the gates, and say what got worse."""
 
+from collections.abc import Mapping
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from flows.bodies.candidates import find_candidates
@@ -21,6 +23,7 @@ from flows.parallel import map_tasks
 from flows.progress import plural, track
 from flows.runs import Run
 from lab.backtest.ledger import LEDGER_BPS
+from lab.backtest.walk_frames import sharpes_of, walk_frames
 from lab.backtest.walkforward import WalkForwardPlan, cut_windows
 from lakehouse.errors import InputError
 
@@ -89,6 +92,36 @@ def run_walkforward(
     run.notes += compare_with_previous(run, job)
     run.run_id = job.run_id
     return _told(job)
+
+
+def compute_walks(run: Run, parameters: Mapping[str, Any]) -> tuple[pa.Table, pa.Table]:
+    """Return the rows of `sleeve_returns` and `wf_snapshots` of a run; writes nothing.
+
+    Parameters
+    ----------
+    run : Run
+        Where to read, under the name that the rows get.
+    parameters : mapping
+        Of the completed run, as `runs` has them.
+    """
+    asked = {name: parameters[name] for name in ("years", "train_days", "test_days")}
+    plan = _plan(**asked, slippage=parameters["slippage"])
+    panel = open_panel(
+        run,
+        timeframe=parameters["timeframe"],
+        as_of=parameters["as_of"],
+        years=parameters["years"],
+    )
+    candidates = find_candidates(run, panel, names=parameters["sleeves"])
+    units = [one.variants for one in candidates]
+    walks = dict(map_tasks(walk_unit, units, common=(panel, plan)))
+    baseline = sharpes_of(walks[0])
+    frames = [
+        walk_frames(walk, panel, run_id=run.run_id, baseline=baseline if k else {})
+        for k, walk in sorted(walks.items())
+    ]
+    returns, snapshots = zip(*frames, strict=True)
+    return pa.concat_tables(returns), pa.concat_tables(snapshots)
 
 
 def _plan(
