@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from lab.arrays import AnyArray, FloatArray
+from lab.arrays import AnyArray, BoolArray, FloatArray
 from lab.backtest.ledger import TrialMatrix
 from lab.errors import ValidationError
 from lab.validation.bootstrap import automatic_block_length, draw_counts
@@ -25,6 +25,7 @@ from lab.validation.reality import (
     reality_check_of,
     superior_ability_of,
 )
+from lab.validation.sharpe import is_constant
 
 _TRIALS_FOR_BLOCKS: Final = 256
 """The block length is the median over at most so many trials, evenly taken."""
@@ -152,18 +153,20 @@ def weigh_family(
         require_series(baseline, matrix, "baseline")
         if not bool(np.isfinite(baseline).all()):
             raise ValidationError("baseline: finite")
-    sharpes = matrix.sharpes[~matrix.is_constant]
+    is_varying = ~is_constant(matrix.returns) & ~matrix.is_constant
+    n_varying = int(np.count_nonzero(is_varying))
+    problem = _problem(matrix, rules, n_varying)
     evidence = FamilyEvidence(
         matrix=matrix,
         rules=rules,
         baseline=baseline,
-        trial_variance=float(np.var(sharpes, ddof=1)) if len(sharpes) > 1 else 0.0,
-        n_varying=len(sharpes),
-        effective_rank=matrix.effective_rank,
-        problem=_problem(matrix, rules, len(sharpes)),
+        trial_variance=0.0,
+        n_varying=n_varying,
+        effective_rank=0.0,
+        problem=problem,
         block=1.0,
     )
-    return evidence if evidence.problem else _resample(evidence)
+    return evidence if problem else _resample(evidence, is_varying)
 
 
 def family_seed(family: str, rules: GateRules) -> tuple[int, int]:
@@ -187,14 +190,20 @@ def require_series(returns: AnyArray, matrix: TrialMatrix, what: str) -> None:
 
 
 def _problem(matrix: TrialMatrix, rules: GateRules, n_varying: int) -> str:
+    if matrix.n_trials == 0:
+        return "the family's ledger is empty"
     if matrix.n_days < rules.min_obs:
         return f"{matrix.n_days} days; judged from {rules.min_obs} on"
+    is_known = np.isfinite(matrix.returns).all(axis=1)
+    if not is_known.all():
+        return f"trial {matrix.trial_ids[is_known.argmin()]}: returns are no numbers"
     return "" if n_varying else "no trial of the family varies"
 
 
-def _resample(evidence: FamilyEvidence) -> FamilyEvidence:
+def _resample(evidence: FamilyEvidence, is_varying: BoolArray) -> FamilyEvidence:
     matrix, rules = evidence.matrix, evidence.rules
-    varying = np.ascontiguousarray(matrix.returns[~matrix.is_constant].T)
+    varying = np.ascontiguousarray(matrix.returns[is_varying].T)
+    sharpes = matrix.sharpes[is_varying]
     step = math.ceil(varying.shape[1] / _TRIALS_FOR_BLOCKS)
     block = float(np.median(automatic_block_length(varying[:, ::step])))
     rng = np.random.default_rng(family_seed(matrix.family, rules))
@@ -208,6 +217,8 @@ def _resample(evidence: FamilyEvidence) -> FamilyEvidence:
         )
     return replace(
         evidence,
+        trial_variance=float(np.var(sharpes, ddof=1)) if len(sharpes) > 1 else 0.0,
+        effective_rank=matrix.effective_rank,
         block=block,
         check=reality_check_of(varying, counts),
         relative=relative,

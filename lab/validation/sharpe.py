@@ -55,6 +55,8 @@ def is_constant(returns: FloatArray) -> BoolArray:
     ndarray of shape (...,), bool
         True for a series with a value that is no number too: its moments are not known.
     """
+    if returns.shape[-1] == 0:
+        return np.ones(returns.shape[:-1], dtype=np.bool_)
     with np.errstate(invalid="ignore"):
         spread = returns.max(axis=-1) - returns.min(axis=-1)
         rounding = np.maximum(1e-9 * np.abs(returns).max(axis=-1), 1e-12)

@@ -208,10 +208,22 @@ def test_short_spans_and_families_without_a_choice_are_told_why():
         assert "no trial of the family varies" in one.distances["reason"]
 
 
+def test_a_ledger_with_a_trial_of_no_numbers_judges_nobody():
+    good, matrix = good_family()
+    matrix.returns[3, 5] = np.nan
+    for one in decide_gates("good", good, matrix, rules=RULES):
+        assert not one.is_passed
+        assert f"trial {matrix.trial_ids[3]}" in one.distances["reason"]
+
+
 def test_an_empty_ledger_is_not_passed():
+    no_days = TrialMatrix("none", ("a",), ("a",), np.zeros((1, 0)))
+    for one in decide_gates("x", np.zeros(0), no_days, rules=RULES):
+        assert not one.is_passed
     empty = TrialMatrix("none", (), (), np.zeros((0, N_DAYS)))
     for one in decide_gates("x", series(1)[0], empty, rules=RULES):
         assert not one.is_passed
+        assert "ledger is empty" in one.distances["reason"]
 
 
 def test_the_distances_are_where_the_verdict_turns():
