@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from flows.bodies.market_panel import content_hash, open_panel
 from flows.parallel import map_tasks
-from flows.progress import plural, track
+from flows.progress import track
 from flows.runs import Run
 from lab.backtest.panel import AlignedPanel
 from lab.backtest.windows import cut_windows
@@ -175,7 +175,7 @@ def _outcomes(
     found = _stored(run, job)
     n_stored = sum(task in found for task in tasks)
     if n_stored:
-        run.notes.append(f"{plural(n_stored, 'search')} of an earlier attempt kept")
+        run.notes.append(f"outcomes kept by an earlier attempt: {n_stored}")
     shared = job.panel, job.plan, job.seed
     todo = [task for task in tasks if task not in found]
     done = map_tasks(one_search, todo, common=shared, workers=workers)
