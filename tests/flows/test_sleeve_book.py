@@ -256,7 +256,7 @@ def test_a_real_walk_forward_is_published_plotted_and_exported(
         "walk-forward",
         run_walkforward,
         sleeves=["time-series-momentum"],
-        years=3,
+        years=2,
         workers=1,
     )
     assert "sleeve_set, sleeve_book" in publish()
@@ -267,7 +267,7 @@ def test_a_real_walk_forward_is_published_plotted_and_exported(
         assert len(json.loads(row["gates"])) == 3
         weights = json.loads(row["weights"])
         assert sum(map(abs, weights.values())) <= 1 + 1e-9
-        assert len(json.loads(row["windows"])["start"]) > 20
+        assert len(json.loads(row["windows"])["start"]) > 15
     plots = write_plots(workplace.lake, walked.run_id, tmp_path / "plots")
     assert len(plots) == 4
     told = run_plainly("sleeve-returns-export", run_sleeve_export)
