@@ -52,7 +52,7 @@ class Simulation:
         Sum of absolute changes of weight, as a share of the book at the fill.
     trades : ndarray of shape (n_obs, n_variants), int64
         Instruments traded because their target changed; rebalancing what has drifted
-        from an unchanged target is turnover, but no trade.
+        from an unchanged target is turnover, but no trade. None on a row of ruin.
     exposure : ndarray of shape (n_obs, n_variants), float64
         Sum of absolute weights held at the row's close, after its trades.
     fill : Fill
@@ -234,5 +234,5 @@ def _run(
         )  # fmt: skip
     if bad >= 0:
         check_weights(panel, targets[bad : bad + 1], row=bad)
-    kernels.count_trades(targets, fill.lag, steps.state, turnover, trades)
+    kernels.count_trades(targets, fill.lag, steps.state, gross, trades)
     return gross, cost_base, turnover, trades, exposure

@@ -404,15 +404,20 @@ def _compound_alone(
 
 @_compiled
 def count_trades(
-    targets: AnyArray, lag: int, state: AnyArray, turnover: FloatArray, trades: IntArray
+    targets: AnyArray,
+    lag: int,
+    state: AnyArray,
+    gross: FloatArray,
+    trades: IntArray,
 ) -> None:
     """Count the instruments traded because their target changed.
 
-    A target decided on row t is filled on row t + `lag` at the earliest; `turnover` and
-    `trades` are (n_obs, n_variants): where nothing was turned over nothing was traded.
+    A target decided on row t is filled on row t + `lag` at the earliest. With a lag
+    books compound, and from the row on that ruins one, as `gross` (n_obs, n_variants)
+    tells, none are counted. `trades` of the same shape starts at 0.
     """
     n_obs, n_assets, n = targets.shape
-    wanted = np.zeros((n_assets, n))
+    wanted, is_ruined = np.zeros((n_assets, n)), np.zeros(n, dtype=np.bool_)
     for t in range(lag, n_obs):
         for i in range(n_assets):
             if state[t, i] & FILL:
@@ -425,5 +430,6 @@ def count_trades(
                     trades[t, v] += wanted[i, v] != 0.0
                     wanted[i, v] = 0.0
         for v in range(n):
-            if turnover[t, v] == 0.0:
+            is_ruined[v] |= lag > 0 and gross[t, v] == -1.0
+            if is_ruined[v]:
                 trades[t, v] = 0
