@@ -114,11 +114,10 @@ def _window(low: int, high: int) -> Range:
     return Range(low, high, is_whole=True, is_log=True)
 
 
-# Of every signal: its share in the sum, and whether it is followed or faded.
-_BLEND: Final[Mapping[str, Range | Choice]] = {
-    "weight": Range(0.1, 1.0),
-    "side": Choice(("follow", "fade")),
-}
+# Of every signal: its share in the sum. None can be faded: the mirror of a bet that
+# earns is a trial that loses, and trials far apart raise the bar for all of them.
+# Trends and reversions are both there by their own rules.
+_BLEND: Final[Mapping[str, Range | Choice]] = {"weight": Range(0.1, 1.0)}
 
 SIGNALS: Final[Kinds] = MappingProxyType(
     {
@@ -181,7 +180,7 @@ SIZINGS: Final[Kinds] = MappingProxyType(
         "inverse-volatility": {"window": _window(10, 120), **_PACE},
         "volatility-target": {
             "window": _window(10, 120),
-            "target": Range(0.01, 0.2, is_log=True),
+            "target": Range(0.05, 0.4, is_log=True),
             **_PACE,
         },
     }

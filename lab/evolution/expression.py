@@ -3,7 +3,8 @@
 Opinions in [-1, 1] are blended by weight and filtered: set to 0, or taken on one day of
 the week only. They are held for a number of days, for every change costs. The universe
 and the sizing give each instrument a share of the book, and a weight is opinion times
-share. Shares add up to at most 1 over the universe, so weights do.
+share. Shares add up to at most 1 over the universe, so weights do. A book that was
+riskier of late than `BOOK_RISK` is scaled down to it.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,6 +19,14 @@ from lab.sleeves import signals
 from lab.sleeves.own_bars import OwnBars
 from lab.sleeves.sizing import first_rows, inverse_shares, refreshed, targeted
 
+BOOK_RISK: Final = 0.05
+"""Volatility of a book a year, at most: about that of the sleeves of the catalogue.
+
+A family's Reality Check compares mean returns, so one book of ten times the others' risk
+would set a bar that none of them could meet, however good.
+"""
+
+_YEAR_DAYS: Final = 365.25
 _SLOW: Final = 5
 """A volatility is high or low beside that of so many times its bars."""
 
@@ -52,8 +61,7 @@ def weights_of(genome: Genome, bars: OwnBars) -> FloatArray:
 def _blend(parts: tuple[Part, ...], bars: OwnBars) -> FloatArray:
     total, weight = np.zeros(bars.has_bar.shape), 0.0
     for part in parts:
-        side = 1.0 if part["side"] == "follow" else -1.0
-        total += side * part["weight"] * _SIGNALS[part.kind](part, bars)
+        total += part["weight"] * _SIGNALS[part.kind](part, bars)
         weight += part["weight"]
     return np.clip(total / weight, -1.0, 1.0)
 
@@ -181,10 +189,10 @@ def _sized(
 ) -> FloatArray:
     risk = bars.risk if part.kind == "equal" else bars.volatility(part["window"])
     # Who has no known risk takes no part, in equal shares neither.
-    measure = np.where(np.isfinite(risk), 1.0, np.nan) if part.kind == "equal" else risk
-    taking = np.where(is_member, measure, np.nan)
+    measure = risk if part.kind == "inverse-volatility" else np.ones(risk.shape)
+    taking = np.where(is_member & np.isfinite(risk), measure, np.nan)
     shares = inverse_shares(taking, bars.panel.ts, cap=part["cap"])
-    weights = opinion * shares
     if part.kind == "volatility-target":
-        return targeted(bars, weights, target=part["target"])
-    return weights
+        yearly = refreshed(risk, bars.panel.ts) * _YEAR_DAYS**0.5
+        shares *= np.nan_to_num(np.minimum(1.0, part["target"] / yearly))
+    return targeted(bars, opinion * shares, target=BOOK_RISK)

@@ -50,9 +50,10 @@ def noise(n_obs=900, *, seed=0, drift=None, step=DAY, timeframe="1d"):
     )
 
 
-def trending(n_obs=1500, *, seed=0, size=0.004):
-    """Noise whose drift turns every half year, together: trends are worth following."""
+def trending(n_obs=1500, *, seed=0, size=0.008):
+    """Noise in which the last instrument's drift turns now and then: a rare skill."""
     rng = np.random.default_rng([seed, 1])
-    turns = rng.choice([-1.0, 1.0], size=(n_obs // 120 + 1, len(CLASSES)))
-    drift = size * np.repeat(turns, 120, axis=0)[:n_obs]
+    drift = np.zeros((n_obs, len(CLASSES)))
+    turns = rng.choice([-1.0, 1.0], size=n_obs // 120 + 1)
+    drift[:, -1] = size * np.repeat(turns, 120)[:n_obs]
     return noise(n_obs, seed=seed, drift=drift)

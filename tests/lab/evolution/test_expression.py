@@ -25,7 +25,7 @@ def random_genomes(count, seed=0, panel=PANEL):
 
 
 def genome(*, signals=None, filters=(), sizing=None, universe=None):
-    trend = {"lookback": 20, "threshold": 0.0, "weight": 1.0, "side": "follow"}
+    trend = {"lookback": 20, "threshold": 0.0, "weight": 1.0}
     return Genome(
         signals=signals or (make_part("trend", trend),),
         filters=filters,
@@ -79,18 +79,9 @@ def test_every_kind_of_signal_has_an_opinion():
     rng = np.random.default_rng(1)
     for kind in SIGNALS:
         part = draw_part("signals", kind, rng, SCOPE)
-        one = genome(signals=(part.with_value("side", "follow"),))
+        one = genome(signals=(part,))
         held = [GenomeSleeve(one).positions(noise(900, seed=seed)) for seed in range(3)]
         assert np.any(held), kind
-
-
-def test_a_faded_signal_is_the_opposite():
-    part = genome().signals[0]
-    weights = [
-        GenomeSleeve(genome(signals=(part.with_value("side", side),))).positions(PANEL)
-        for side in ("follow", "fade")
-    ]
-    np.testing.assert_array_equal(weights[0], -weights[1])
 
 
 def test_opinions_are_held_for_as_long_as_declared():
@@ -115,7 +106,7 @@ def test_a_trend_filter_leaves_only_positions_with_the_trend():
     with_trend = genome(filters=(make_part("trend", {"window": 50}),))
     follow = make_part(
         "average-cross",
-        {"fast": 2, "ratio": 6.0, "band": 0.0, "weight": 1.0, "side": "follow"},
+        {"fast": 2, "ratio": 6.0, "band": 0.0, "weight": 1.0},
     )
     held = GenomeSleeve(with_trend).positions(PANEL)
     free = GenomeSleeve(genome()).positions(PANEL)

@@ -27,7 +27,6 @@ def plain():
                     "lookback": 20,
                     "threshold": 0.5,
                     "weight": 1.0,
-                    "side": "follow",
                 },
             }
         ],
@@ -119,8 +118,10 @@ def test_two_genomes_have_one_id_only_if_they_are_equal():
             "cap = nan: a number",
         ),
         (
-            lambda g: g["signals"][0]["parameters"].update(side="both"),
-            "side = 'both': one of follow, fade",
+            lambda g: g.update(
+                universe={"kind": "asset-class", "parameters": {"asset_class": "art"}}
+            ),
+            "asset_class = 'art': one of crypto, fx",
         ),
     ],
 )
