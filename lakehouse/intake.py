@@ -45,6 +45,7 @@ from lakehouse.screening.registration import (
     check_asset_class,
     register_symbols,
     resolve_asset_class,
+    resolve_calendar,
 )
 from lakehouse.screening.release_store import store_releases
 from lakehouse.screening.releases import ReleaseRows, screen_releases
@@ -336,10 +337,11 @@ def _flags(
     raw: RawBars, columns: BarColumns, good: IntArray, asset_class: str | None
 ) -> dict[int, str]:
     by_symbol = {info.symbol: info for info in raw.instruments}
-    splits = [
-        can_split(resolve_asset_class(by_symbol.get(name), asset_class))
-        for name in columns.names
-    ]
+    splits = []
+    for name in columns.names:
+        info = by_symbol.get(name)
+        resolved = resolve_asset_class(info, asset_class)
+        splits.append(can_split(resolved, resolve_calendar(name, info, resolved)))
     open_, high, low, close = columns.prices[:, good]
     found = flag_bars(
         SortedBars(

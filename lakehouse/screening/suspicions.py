@@ -1,7 +1,7 @@
 """Flags on bars that look wrong: noted, never corrected.
 
-`split?`: the open stands off the close before by nearly p:q, far more than the symbol
-usually moves, at a session's start, and the other symbols of the input did not jump
+`split?`: the open stands off the close before by nearly p:q, or by more than four, far
+more than the symbol usually moves, at a session's start, and the other symbols of the input did not jump
 along. Looks only back.
 
 `bad_print?`: a wick many times longer than the bars around it are high, that the bar
@@ -32,6 +32,8 @@ RATIO_TOLERANCE: Final = 0.035
 # A market that halves or doubles between two bars is rarer than a split.
 LARGE_JUMP: Final = float(np.log(1.9))
 LARGE_TOLERANCE: Final = 0.05
+# By four between a close and the next open nothing moves that is not split.
+HUGE_JUMP: Final = float(np.log(4.0))
 LONGEST_PAUSE_DAYS: Final = 8.0
 SPLIT_MULTIPLE: Final = 8.0
 MARKET_JUMP: Final = 0.10
@@ -39,7 +41,9 @@ WICK_MULTIPLE: Final = 12.0
 SMALLEST_WICK: Final = 0.01
 TAKEN_BACK: Final = 0.25
 WINDOW: Final = 40
-_NO_SPLITS: Final = frozenset({"crypto", "fx", "index", "commodity", "rates"})
+_NO_SPLITS: Final = frozenset({"crypto", "fx", "index"})
+_FUNDS: Final = frozenset({"commodity", "rates"})
+_NO_EXCHANGE: Final = frozenset({"24x7", "fx"})
 _DAY_US: Final = 86_400_000_000
 
 
@@ -69,8 +73,13 @@ class SortedBars:
     step: int
 
 
-def can_split(asset_class: str) -> bool:
-    """Return whether instruments of this class are ever split."""
+def can_split(asset_class: str, calendar: str) -> bool:
+    """Return whether instruments of this class and calendar are ever split.
+
+    Commodities and rates are, where they trade by an exchange's calendar: as funds.
+    """
+    if asset_class in _FUNDS:
+        return calendar not in _NO_EXCHANGE
     return asset_class not in _NO_SPLITS
 
 
@@ -114,6 +123,8 @@ def find_splits(bars: SortedBars) -> IntArray:
 
 
 def _is_ratio(jump: float) -> bool:
+    if abs(jump) > HUGE_JUMP:
+        return True
     distance = float(np.abs(RATIOS - abs(jump)).min())
     is_large = abs(jump) > LARGE_JUMP
     return distance <= (LARGE_TOLERANCE if is_large else RATIO_TOLERANCE)
