@@ -82,7 +82,7 @@ def run_walkforward(
     panel = open_panel(run, timeframe=timeframe, as_of=as_of, years=years)
     candidates = find_candidates(run, panel, names=sleeves)
     job = make_job(panel, plan, candidates)
-    run.parameters |= _described(job)
+    run.parameters |= _described(job) | {"slippage": slippage}
     if _is_completed(run, job):
         run.run_id = job.run_id
         return f"{timeframe}: complete already, nothing was left to do"
@@ -143,7 +143,10 @@ def _described(job: Job) -> dict[str, Any]:
     return {
         "job": job.run_id,
         "family": job.family,
-        "fill": str(job.plan.fill),
+        "fill": job.plan.fill,
+        "years": job.plan.years,
+        "train_days": job.plan.train_days,
+        "test_days": job.plan.test_days,
         "sleeves": [one.sleeve_id for one in job.candidates],
         "symbols": list(job.panel.symbols),
     }

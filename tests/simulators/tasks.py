@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,12 +25,17 @@ def where(common: object, task: int) -> tuple[int, dict[str, str | None]]:
     return os.getpid(), {name: os.environ.get(name) for name in names}
 
 
-def node(common: object, task: int) -> str:
-    """Return the id of the Ray node that works on this."""
+def walk_somewhere(common: Any, task: Any) -> tuple[Any, str]:
+    """Walk a sleeve forward; return the walk and the Ray node that did it."""
     import ray
 
-    time.sleep(0.3)
-    return str(ray.get_runtime_context().get_node_id())
+    from flows.bodies.walk_job import walk_unit
+
+    walk = walk_unit(common, task)
+    if not ray.is_initialized():
+        return walk, ""
+    time.sleep(0.5)  # nobody takes it all
+    return walk, str(ray.get_runtime_context().get_node_id())
 
 
 def failing(common: object, task: int) -> int:
