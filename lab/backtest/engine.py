@@ -138,8 +138,8 @@ def simulate(
     if is_by_asset and targets.shape[2] != 1:
         raise BacktestError(f"parts by instrument of {targets.shape[2]} variants: of 1")
     steps = steps_of(panel, fill)
-    check_weights(panel, targets[-1:], row=panel.n_obs - 1)
     parts = [_run(panel, chunk, steps, fill) for chunk in column_chunks(targets)]
+    check_weights(panel, targets[-1:], row=panel.n_obs - 1)
     joined = (np.concatenate(each, axis=1) for each in zip(*parts, strict=True))
     gross, cost_base, turnover, trades, exposure = joined
     result = Simulation(gross, cost_base, turnover, trades, exposure, fill)

@@ -170,7 +170,8 @@ class _Walk:
 
     def trades(self, ruined: int) -> list[Trade]:
         """Return the trades up to the row on which the book was ruined."""
-        is_busy = (self.weight != 0).any(axis=0)
+        is_busy = ((self.weight != 0) | (self.legs != 0)).any(axis=0)
+        is_busy |= (self.state & EXIT) > 0
         for row in map(int, np.flatnonzero(is_busy)):
             self._step(row)
             if row == ruined:

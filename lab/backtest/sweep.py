@@ -253,6 +253,6 @@ def _sums(
                 chunk, steps.before, steps.state, MAX_WEIGHT, edges, sums
             )
         if bad >= 0:
-            check_weights(panel, chunk[bad : bad + 1], row=bad)
+            check_weights(panel, chunk[bad : bad + 2], row=bad)  # found in pairs
         found.append(sums)
     return np.concatenate(found, axis=2)
