@@ -23,9 +23,9 @@ from lakehouse.errors import RefusedError
 from lakehouse.schema.telemetry import EVALUATIONS
 
 MODULE: Final = "leak-lab"
-PRACTICE_DAYS: Final = 900
-PRACTICE_HOURS: Final = 2200
-LAKE_SPANS: Final = {"1d": timedelta(days=3 * 365), "1h": timedelta(days=100)}
+PRACTICE_DAYS: Final = 700
+PRACTICE_HOURS: Final = 1400
+LAKE_SPANS: Final = {"1d": timedelta(days=900), "1h": timedelta(days=90)}
 """How much of the lake's own bars is replayed, up to its newest."""
 
 
@@ -67,11 +67,17 @@ def run_leaks(run: Run, *, seed: int = 0) -> str:
     }
     _keep(run, seed, grade, found)
     _tell(run, grade, found)
-    leaks = sorted(
-        {v.subject for verdicts in found.values() for v in verdicts if v.is_leaking}
-    )
+    leaks = {
+        v.subject: v.detail
+        for verdicts in found.values()
+        for v in verdicts
+        if v.is_leaking
+    }
     if leaks:
-        raise RefusedError(f"{plural(len(leaks), 'leak')}: {', '.join(leaks)}")
+        names = ", ".join(sorted(leaks))
+        raise RefusedError(
+            f"{plural(len(leaks), 'leak')}: {names}; {leaks[min(leaks)]}"
+        )
     n_subjects = len({v.subject for verdicts in found.values() for v in verdicts})
     return (
         f"no leak in {n_subjects} subjects on {' and '.join(found)}; checker:"
@@ -143,7 +149,7 @@ def _check(where: str, market: Market, seed: int) -> list[LeakVerdict]:
         label = f"Leaks in {timeframe} of {where}"
         found += [
             _named(check_causal(subject, market, plans), timeframe)
-            for subject in track(real_subjects(timeframe), label)
+            for subject in track(real_subjects(timeframe, market.models), label)
         ]
         for rule in engine_fills():
             verdict = check_fill(rule, market.panel(timeframe), rng=rng)

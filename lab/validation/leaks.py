@@ -306,7 +306,9 @@ def _difference(whole: Answers, found: Answers, cut: np.datetime64) -> str:
             f" {found.values[place[first], column]:.9g},"
             f" not {whole.values[at[first], column]:.9g}"
         )
+    # An instrument that only this future lists has no past to compare.
     is_new = (found.known <= cut) & ~np.isin(right, left)
+    is_new &= np.isin(found.name, whole.name)
     if is_new.any():
         return f"{_row(found, np.flatnonzero(is_new))} is new"
     return ""

@@ -45,6 +45,9 @@ class Market:
         published) and `ml_predictions`.
     revisions : pyarrow.Table
         `event_id`, `actual` and `known_ts` of figures that were restated later.
+    models : tuple of str
+        Whose forecasts panels hold, if only as a column of nothing; those that there
+        are predictions of if not given. A market that is cut keeps them.
     """
 
     ohlcv: pa.Table
@@ -52,7 +55,14 @@ class Market:
     releases: pa.Table
     predictions: pa.Table
     revisions: pa.Table
+    models: tuple[str, ...] = ()
     _made: dict[Any, Any] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        """Find the models."""
+        if not self.models:
+            names = pc.unique(self.predictions["model_name"]).to_pylist()
+            object.__setattr__(self, "models", tuple(sorted(names)))
 
     def known(self) -> TimeArray:
         """Return when each row of `ohlcv` was known, shape (n_rows,), datetime64[us]."""
@@ -87,10 +97,8 @@ class Market:
         from lab.backtest.context import forecast_grid, surprise_grid
 
         panel = AlignedPanel.from_bars(self.series(timeframe), as_of=to_moment(as_of))
-        models = pc.unique(self.predictions["model_name"]).to_pylist()
         grids = {
-            str(name): forecast_grid(self.predictions, panel, str(name))
-            for name in sorted(models)
+            name: forecast_grid(self.predictions, panel, name) for name in self.models
         }
         panel = replace(panel, forecasts=grids)
         return replace(panel, surprises=surprise_grid(self.releases, panel))
@@ -119,6 +127,7 @@ class Market:
                 _until(self.predictions, "known_ts", as_of)
             ),
             revisions=self.revisions.filter(_until(self.revisions, "known_ts", as_of)),
+            models=self.models,
         )
 
     def futures(
@@ -172,6 +181,7 @@ class Market:
                 [past.predictions, _doubled_forecasts(predictions)]
             ),
             revisions=pa.concat_tables([past.revisions, restated]),
+            models=self.models,
         )
 
     def _reshaped(self, past: "Market", as_of: np.datetime64) -> "Market":
@@ -200,6 +210,7 @@ class Market:
             releases=past.releases,
             predictions=past.predictions,
             revisions=past.revisions,
+            models=self.models,
         )
 
 

@@ -6,7 +6,7 @@ its rows claim to be known; the checker holds them to it.
 """
 
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Final
@@ -109,15 +109,17 @@ class EngineFill:
         return simulate(panel, weights, fill=Fill(self.fill)).gross[:, 0]
 
 
-def real_subjects(timeframe: str) -> list[Subject]:
+def real_subjects(timeframe: str, models: Collection[str]) -> list[Subject]:
     """Return everything that is checked on bars of one timeframe.
 
     Parameters
     ----------
     timeframe : str
         `1h` or `1d`.
+    models : collection of str
+        Whose forecasts the market has; followers of others are left out.
     """
-    found: list[Subject] = [*sleeve_subjects(timeframe)]
+    found: list[Subject] = [*sleeve_subjects(timeframe, models)]
     found += [
         OfPanel("panel: bar returns", timeframe, bar_returns),
         OfPanel("panel: adjusted closes", timeframe, adjusted_closes),
@@ -135,7 +137,7 @@ def real_subjects(timeframe: str) -> list[Subject]:
             OfMarket("feature: regimes", timeframe, _regimes),
             OfMarket("walk-forward: returns", timeframe, _walked),
         ]
-        found += _forecast_subjects()
+        found += _forecast_subjects(models)
     else:
         found.append(OfMarket("feature: daily bars from hours", timeframe, _days))
     return found
@@ -146,7 +148,7 @@ def engine_fills() -> list[FillRule]:
     return [EngineFill("next_open"), EngineFill("next_close")]
 
 
-def sleeve_subjects(timeframe: str) -> list[Subject]:
+def sleeve_subjects(timeframe: str, models: Collection[str]) -> list[Subject]:
     """Return every sleeve of the catalogue: default, another variant, and a quick one.
 
     The quick one has the shortest memory that makes sense: it speaks on markets that
@@ -154,7 +156,9 @@ def sleeve_subjects(timeframe: str) -> list[Subject]:
     """
     found: list[Subject] = []
     for name, kind in sleeves().items():
-        if timeframe not in kind.timeframes:
+        if timeframe not in kind.timeframes or (
+            kind.needs and kind.needs not in models
+        ):
             continue
         default = kind.from_parameters({})
         others = [one for one in kind.variants() if one != default]
@@ -183,11 +187,9 @@ def _short(sleeve: Sleeve) -> str:
     return " ".join(f"{name}={value}" for name, value in sleeve.parameters.items())
 
 
-def _forecast_subjects() -> list[Subject]:
+def _forecast_subjects(models: Collection[str]) -> list[Subject]:
     def grid(field: str, model: str) -> Callable[[AlignedPanel], FloatArray]:
         def work(panel: AlignedPanel) -> FloatArray:
-            if model not in panel.forecasts:
-                return np.full(panel.close.shape, np.nan)
             values: FloatArray = getattr(panel.forecasts[model], field)
             return values
 
@@ -195,7 +197,7 @@ def _forecast_subjects() -> list[Subject]:
 
     return [
         OfPanel(f"panel: {model} forecast {field}", "1d", grid(field, model))
-        for model in ("kronos", "ensemble")
+        for model in sorted(models)
         for field in ("move", "width")
     ]
 

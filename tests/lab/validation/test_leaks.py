@@ -88,20 +88,29 @@ def test_a_dozen_variants_are_a_dozen_programs():
 @pytest.mark.parametrize("timeframe", ["1d", "1h"])
 def test_no_sleeve_feature_or_label_leaks(timeframe, market, daily, hourly):
     plans = daily if timeframe == "1d" else hourly
-    verdicts = [check_causal(one, market, plans) for one in real_subjects(timeframe)]
+    verdicts = [
+        check_causal(one, market, plans)
+        for one in real_subjects(timeframe, market.models)
+    ]
     assert [v for v in verdicts if v.is_leaking] == []
     spoke = {v.subject.split(" ")[1] for v in verdicts if v.n_telling}
     assert {v.subject.split(" ")[1] for v in verdicts} == spoke
     assert all(v.n_rows > 1000 for v in verdicts)
 
 
-def test_every_sleeve_of_the_catalogue_is_checked():
+def test_every_sleeve_of_the_catalogue_is_checked(market):
     for timeframe in ("1d", "1h"):
-        names = [one.name for one in real_subjects(timeframe)]
+        names = [one.name for one in real_subjects(timeframe, market.models)]
         for sleeve_id, kind in sleeves().items():
             if timeframe in kind.timeframes:
                 of_it = [n for n in names if n.split()[:2] == ["sleeve:", sleeve_id]]
                 assert len(of_it) >= min(2, len(kind.variants())), sleeve_id
+
+
+def test_a_follower_of_forecasts_is_checked_where_there_are_some():
+    names = [one.name for one in real_subjects("1d", ("kronos",))]
+    assert any("follow-kronos" in name for name in names)
+    assert not any("follow-ensemble" in name for name in names)
 
 
 @pytest.mark.parametrize("timeframe", ["1d", "1h"])
