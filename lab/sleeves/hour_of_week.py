@@ -24,7 +24,7 @@ class HourOfWeek(Sleeve):
     threshold : float
         Student's t that their mean must exceed.
     hurdle_bps : float
-        Size that their mean must exceed too: a smaller one would not pay its costs.
+        Size that their mean must exceed too: in and out at 10 bps cost 20.
 
     References
     ----------
@@ -37,8 +37,8 @@ class HourOfWeek(Sleeve):
     sleeve_id: ClassVar[str] = "hour-of-week"
 
     weeks: int = ranged(26, 4, 520, tried=(26, 52))
-    threshold: float = ranged(2.0, 0.0, 10.0, tried=(1.5, 2.5))
-    hurdle_bps: float = ranged(10.0, 0.0, 1000.0, tried=(5.0, 20.0))
+    threshold: float = ranged(2.0, 0.0, 10.0, tried=(2.0, 3.0))
+    hurdle_bps: float = ranged(20.0, 0.0, 1000.0, tried=(20.0,))
 
     def positions(self, panel: Prices) -> FloatArray:
         """Return target weights, see `Sleeve.positions`."""

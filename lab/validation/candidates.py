@@ -10,7 +10,11 @@ import numpy as np
 
 from lab.arrays import FloatArray
 from lab.backtest.steps import Fill
-from lab.validation.evidence import FamilyEvidence, family_seed
+from lab.validation.evidence import (
+    FamilyEvidence,
+    at_one_volatility,
+    family_seed,
+)
 from lab.validation.sharpe import (
     Moments,
     allowed_trials,
@@ -196,7 +200,7 @@ def dsr(candidate: Candidate) -> Figures:
 
 
 def reality(candidate: Candidate) -> Figures:
-    """Judge by White's Reality Check over the family, the candidate among it."""
+    """Judge by White's Reality Check of Sharpe ratios over the family."""
     evidence, found = candidate.evidence, candidate.found
     rules = evidence.rules
     most = rules.reality_p_max
@@ -204,7 +208,7 @@ def reality(candidate: Candidate) -> Figures:
     if found is None or evidence.check is None or evidence.ability is None:
         return Figures(thresholds)
     check = evidence.check
-    p_value = check.p_of(found.mean)
+    p_value = check.p_of(found.sharpe)
     enough = check.needed_mean(most)
     inputs = {
         "p_value": p_value,
@@ -220,27 +224,25 @@ def reality(candidate: Candidate) -> Figures:
         "seed": [str(one) for one in family_seed(evidence.matrix.family, rules)],
         "effective_rank": evidence.effective_rank,
     }
-    enough_sharpe = enough / found.volatility
     record = math.inf
-    if found.mean > 0:
+    if found.sharpe > 0:
         # Resampled means shrink with √n.
-        record = found.n_obs * max(enough / found.mean, 1.0) ** 2
+        record = found.n_obs * max(enough / found.sharpe, 1.0) ** 2
     further = _further(record, found.n_obs)
     needed = {
-        "mean_needed": _finite(enough),
-        "sharpe_needed": _finite(enough_sharpe),
-        "sharpe_needed_annual": candidate.annual(enough_sharpe),
+        "sharpe_needed": _finite(enough),
+        "sharpe_needed_annual": candidate.annual(enough),
         "further_days": further,
     }
     if p_value <= most:
         change = (
-            f"fails below a Sharpe ratio of {candidate.told(enough_sharpe)} at this"
-            f" volatility, now {candidate.told(found.sharpe)}"
+            f"fails below a Sharpe ratio of {candidate.told(enough)},"
+            f" now {candidate.told(found.sharpe)}"
         )
     else:
         change = (
-            f"passes at a Sharpe ratio of {candidate.told(enough_sharpe)} at this"
-            f" volatility, now {candidate.told(found.sharpe)}"
+            f"passes at a Sharpe ratio of {candidate.told(enough)},"
+            f" now {candidate.told(found.sharpe)}"
             f"{_days_more(further)}"
         )
     return Figures(
@@ -329,7 +331,9 @@ def _relative(candidate: Candidate) -> float | None:
     evidence = candidate.evidence
     if evidence.relative is None or evidence.baseline is None:
         return None
-    return evidence.relative.p_of(float((candidate.returns - evidence.baseline).mean()))
+    series = np.stack([candidate.returns, evidence.baseline], axis=1)
+    own, base = at_one_volatility(series).mean(axis=0)
+    return evidence.relative.p_of(float(own - base))
 
 
 def _problem(returns: FloatArray) -> str:

@@ -2,6 +2,10 @@
 
 Resamples and splits depend on the family's trials and the rules alone: every candidate
 of a family meets the same luck, in any order and on any number of workers.
+
+The Reality Check compares trials at the same volatility, so its performance measure is
+the Sharpe ratio. On raw means it would compare how much of the book they used: trials
+of ten times the volatility would set a hurdle that a quiet one cannot reach.
 """
 
 import hashlib
@@ -103,7 +107,8 @@ class FamilyEvidence:
     block : float
         Mean block length of the resamples, days.
     check, relative : RealityCheck or None
-        Of the trials that vary against 0, and against the baseline if there is one.
+        Of the trials that vary, at a volatility of 1, against 0, and against the
+        baseline at that volatility if there is one.
     ability : SuperiorAbility or None
         Hansen's test against 0; reported.
     overfitting : Overfitting or None
@@ -169,6 +174,16 @@ def weigh_family(
     return evidence if problem else _resample(evidence, is_varying)
 
 
+def at_one_volatility(returns: FloatArray) -> FloatArray:
+    """Return series scaled to a standard deviation of 1 (ddof 1) along the first axis.
+
+    Their means are Sharpe ratios. A series that never varies stays as it is.
+    """
+    deviation = returns.std(axis=0, ddof=1)
+    scaled: FloatArray = returns / np.where(deviation > 0, deviation, 1.0)
+    return scaled
+
+
 def family_seed(family: str, rules: GateRules) -> tuple[int, int]:
     """Return the entropy of a family's resamples."""
     return rules.seed, int(hashlib.sha256(family.encode()).hexdigest()[:16], 16)
@@ -209,8 +224,11 @@ def _resample(evidence: FamilyEvidence, is_varying: BoolArray) -> FamilyEvidence
     rng = np.random.default_rng(family_seed(matrix.family, rules))
     counts = draw_counts(matrix.n_days, rules.n_boot, block=block, rng=rng)
     relative, overfitting = None, None
+    compared = at_one_volatility(varying)
     if evidence.baseline is not None:
-        relative = reality_check_of(varying - evidence.baseline[:, None], counts)
+        relative = reality_check_of(
+            compared - at_one_volatility(evidence.baseline)[:, None], counts
+        )
     if evidence.n_varying > 1:
         overfitting = probability_of_backtest_overfitting(
             varying, n_blocks=rules.n_blocks
@@ -220,7 +238,7 @@ def _resample(evidence: FamilyEvidence, is_varying: BoolArray) -> FamilyEvidence
         trial_variance=float(np.var(sharpes, ddof=1)) if len(sharpes) > 1 else 0.0,
         effective_rank=matrix.effective_rank,
         block=block,
-        check=reality_check_of(varying, counts),
+        check=reality_check_of(compared, counts),
         relative=relative,
         ability=superior_ability_of(varying, counts, block=block),
         overfitting=overfitting,

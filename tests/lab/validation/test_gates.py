@@ -249,9 +249,6 @@ def test_the_distances_are_where_the_verdict_turns():
     assert "at 40 trials and 1500 days" in needed["change"]
     sharpe = reality.distances["sharpe_needed"]
     assert reality.is_passed == (i["sharpe"] > sharpe)
-    assert reality.distances["mean_needed"] == pytest.approx(
-        sharpe * reality.inputs["volatility"]
-    )
     spare = pbo.distances["splits_to_change"]
     n_lower = pbo.inputs["n_splits_lower_half"] - spare
     assert n_lower / pbo.inputs["n_splits"] <= RULES.pbo_max
@@ -281,7 +278,7 @@ def test_seeds_and_families_draw_their_own_resamples():
     good, matrix = good_family(sharpe=1.2)
     base = decide_gates("good", good, matrix, rules=RULES)
     other = decide_gates("good", good, matrix, rules=replace(RULES, seed=1))
-    assert base[1].distances["mean_needed"] != other[1].distances["mean_needed"]
+    assert base[1].distances["sharpe_needed"] != other[1].distances["sharpe_needed"]
     assert family_seed("a", RULES) != family_seed("b", RULES)
     assert base[0].inputs == other[0].inputs
 
@@ -342,3 +339,19 @@ def test_searches_of_noise_hardly_ever_pass_all_gates():
         verdicts = decide_gates("best", best, matrix, rules=RULES)
         n_passed += all(one.is_passed for one in verdicts)
     assert n_passed <= 1
+
+
+def test_how_much_of_the_book_a_trial_used_changes_no_verdict():
+    good, matrix = good_family(sharpe=1.2)
+    scales = np.geomspace(0.01, 20, matrix.n_trials)
+    candidate = int(np.abs(matrix.returns - good).max(axis=1).argmin())
+    scales[candidate] = 1.0
+    scaled = replace(matrix, returns=matrix.returns * scales[:, None])
+    for one, other in zip(
+        decide_gates("good", good, matrix, baseline=matrix.returns[0], rules=RULES),
+        decide_gates("good", good, scaled, baseline=scaled.returns[0], rules=RULES),
+        strict=True,
+    ):
+        assert one.is_passed == other.is_passed
+        for name in ("p_value", "p_value_of_best", "p_value_against_baseline", "dsr"):
+            assert one.inputs.get(name) == pytest.approx(other.inputs.get(name))
