@@ -4,9 +4,9 @@ import json
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from flows.bodies import evolve as body
 from flows.bodies.evolve import run_evolve
 from flows.bodies.ingest import ingest_bars
 from flows.bodies.walkforward import run_walkforward
@@ -14,7 +14,6 @@ from flows.wiring import open_workplace
 from lab.errors import EvolutionError
 from lab.evolution.genome import from_text
 from lab.evolution.sleeve import sleeve_from
-from lab.validation.gates import GateRules
 from tests.flows.conftest import NOW, forget_settings, run_plainly
 from tests.simulators.flow_kills import kill_once
 from tests.simulators.places import Place
@@ -190,51 +189,52 @@ def test_a_killed_cycle_ends_with_the_rows_of_an_unbroken_one(at, n_kills):
     assert everything() == expected
 
 
-@pytest.mark.usefixtures("bars")
-def test_a_genome_that_passes_every_gate_enters_genesis_and_is_walked(monkeypatch):
-    # Rules that the best of any search meet: what happens then is to be seen.
-    easy = GateRules(dsr_min=0.51, reality_p_max=0.99, pbo_max=0.99)
-    monkeypatch.setattr(body, "GateRules", lambda: easy)
-    monkeypatch.setattr(body, "search", _always_passing(body.search))
-    done = run_plainly("evolve", run_evolve, **SMALL)
-    assert done.counts["candidates"] == 2
-    entered = rows("sleeves")
-    assert len(entered) == 2
-    assert {row["stage"] for row in entered} == {"genesis"}
-    assert {row["author"] for row in entered} == {"evolution"}
-    marked = {row["sleeve_id"] for row in rows("genomes") if row["is_candidate"]}
-    assert {row["sleeve_id"] for row in entered} == marked
-    evidence = json.loads(rows("sleeve_transitions")[0]["evidence"])
-    stored = {row["verdict_id"] for row in rows("gate_verdicts")}
-    assert set(evidence["verdicts"].values()) <= stored
-    assert set(evidence["verdicts"]) == {"dsr", "reality_check", "pbo"}
+def write_trend(path: Path) -> None:
+    """Write random walks of eight instruments; the last one's drift turns at times."""
+    rng = np.random.default_rng(0)
+    moves = 0.02 * rng.standard_normal((1500, 8))
+    moves[:, -1] += 0.02 * np.repeat(rng.choice([-1.0, 1.0], size=15), 100)
+    closes = 100 * np.exp(np.cumsum(moves, axis=0))
+    opens = np.vstack([np.full(8, 100.0), closes[:-1]])
+    days = np.datetime64("2014-06-01") + np.arange(1500)
+    lines = ["symbol,ts,open,high,low,close,volume"]
+    for column in range(8):
+        for day, o, c in zip(days, opens[:, column], closes[:, column], strict=True):
+            prices = f"{o:.6f},{max(o, c):.6f},{min(o, c):.6f},{c:.6f}"
+            lines.append(f"C{column},{day}T00:00:00Z,{prices},1")
+    path.write_text("\n".join(lines) + "\n")
 
-    name = entered[0]["sleeve_id"]
-    before = len(rows("trials"))
-    run_plainly("walk-forward", run_walkforward, sleeves=[name], workers=1)
-    walked = {row["sleeve_id"] for row in rows("wf_snapshots")}
-    assert walked == {name, "phase37"}
-    # Its fixed variant is the trial that it was in the search.
-    assert all(
-        row["run_id"] == done.run_id
-        for row in rows("trials")
-        if name in row["configuration"]
+
+@pytest.mark.usefixtures("workplace")
+def test_a_genome_that_passes_every_gate_enters_genesis_and_is_walked(tmp_path):
+    write_trend(tmp_path / "bars.csv")
+    run_plainly(
+        "ingest-ohlcv",
+        ingest_bars,
+        source="files",
+        path=str(tmp_path / "bars.csv"),
+        timeframe="1d",
+        options={"asset_class": "crypto"},
     )
-    assert len(rows("trials")) > before
+    done = [run_plainly("evolve", run_evolve, generations=2, seed=s) for s in (0, 1)]
+    entered = {row["sleeve_id"]: row for row in rows("sleeves")}
+    assert len(entered) == sum(one.counts["candidates"] for one in done) > 0
+    assert {row["stage"] for row in entered.values()} == {"genesis"}
+    assert {row["author"] for row in entered.values()} == {"evolution"}
+    marked = {row["sleeve_id"] for row in rows("genomes") if row["is_candidate"]}
+    assert set(entered) == marked
+    verdicts = {row["verdict_id"]: row for row in rows("gate_verdicts")}
+    for row in rows("sleeve_transitions"):
+        named = json.loads(row["evidence"])["verdicts"]
+        assert set(named) == {"dsr", "reality_check", "pbo"}
+        assert all(verdicts[one]["is_passed"] for one in named.values())
 
-
-def _always_passing(real):
-    from dataclasses import replace
-
-    def search(*args, **kwargs):
-        found = real(*args, **kwargs)
-        chosen = {one.genome for one in found.finalists}
-        told = tuple(
-            replace(one, is_candidate=one.genome in chosen) for one in found.genealogy
-        )
-        return replace(found, candidates=found.finalists, genealogy=told)
-
-    return search
+    name = sorted(entered)[0]
+    (trial,) = (row for row in rows("trials") if name in row["configuration"])
+    run_plainly("walk-forward", run_walkforward, sleeves=[name], workers=1)
+    assert {row["sleeve_id"] for row in rows("wf_snapshots")} == {name, "phase37"}
+    # What is walked is the trial that it was in the search.
+    assert [row for row in rows("trials") if name in row["configuration"]] == [trial]
 
 
 @pytest.mark.usefixtures("bars")
