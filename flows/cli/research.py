@@ -14,7 +14,7 @@ AS_OF = Annotated[
     typer.Option(metavar="TS", help="Use only what was known then; else newest bars."),
 ]
 TIMEFRAME = Annotated[str, typer.Option(metavar="1d|1h", help="Bar length.")]
-YEARS = Annotated[int, typer.Option(min=1, max=60, help="Years up to `--as-of`.")]
+YEARS = Annotated[float, typer.Option(min=0.5, max=60, help="Years up to `--as-of`.")]
 RAY = Annotated[
     str | None,
     typer.Option(metavar="ADDRESS", help="Run the tasks on this Ray cluster."),
