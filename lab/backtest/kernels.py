@@ -28,6 +28,7 @@ from lab.arrays import AnyArray, FloatArray, IntArray
 from lab.backtest.steps import EXIT, FILL, RUIN
 
 _TILE: Final = 32  # rows worked on at a time: their results stay in the cache
+_LONG_TILE: Final = 256  # the same for one instrument
 _FAR: Final = 1e60  # equity is scaled back beyond this, by a power of two
 _CALM: Final = 0.2  # no book of one instrument is ruined by legs up to this size
 
@@ -248,16 +249,19 @@ def sweep_fixed(
     """Sum blocks of rows traded at their close; `sums` is (n_blocks, 5, n_variants)."""
     n_assets, n = targets.shape[1:]
     held = np.zeros((n_assets, n))
-    gross, cost_base = np.empty((_TILE, n)), np.empty((_TILE, n))
+    tile = _LONG_TILE if n_assets == 1 else _TILE
+    gross, cost_base = np.empty((tile, n)), np.empty((tile, n))
     exposure = np.empty((0, n))
     bad = -1
     for block in range(-1, len(edges) - 1):
         stop = edges[block + 1]
-        for t in range(edges[block] if block >= 0 else 0, stop, _TILE):
-            rows = t, min(t + _TILE, stop)
+        for t in range(edges[block] if block >= 0 else 0, stop, tile):
+            rows = t, min(t + tile, stop)
             n_rows = rows[1] - t
             is_alone = block >= 0 and n_assets == 1 and n_rows % 2 == 0
-            if is_alone and np.all(state[t : rows[1], 0] == FILL):
+            for k in range(t, rows[1]):
+                is_alone = is_alone and state[k, 0] == FILL
+            if is_alone:
                 found = _fix_alone(targets, rows, step, limit, held, block, sums)
             else:
                 found = fixed_rows(
@@ -312,13 +316,14 @@ def sweep_compounding(
     """Sum blocks of compounding rows; `sums` is (n_blocks, 5, n_variants)."""
     n_assets, n = targets.shape[1:]
     amount, equity, ahead = np.zeros((n_assets, n)), np.ones(n), np.zeros(n)
-    gross, cost_base = np.empty((_TILE, n)), np.empty((_TILE, n))
-    turnover, exposure = np.empty((_TILE, n)), np.empty((0, n))
+    tile = _LONG_TILE if n_assets == 1 else _TILE
+    gross, cost_base = np.empty((tile, n)), np.empty((tile, n))
+    turnover, exposure = np.empty((tile, n)), np.empty((0, n))
     bad = -1
     for block in range(-1, len(edges) - 1):
         stop = edges[block + 1]
-        for t in range(edges[block] if block >= 0 else 0, stop, _TILE):
-            rows = t, min(t + _TILE, stop)
+        for t in range(edges[block] if block >= 0 else 0, stop, tile):
+            rows = t, min(t + tile, stop)
             n_rows = rows[1] - t
             is_alone = block >= 0 and n_assets == 1 and n_rows % 2 == 0 and t > 0
             if is_alone and _is_calm(rows, before, after, state, amount, equity):

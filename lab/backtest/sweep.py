@@ -184,26 +184,43 @@ def select(
     Point in time: the choice sees training blocks alone, and these end before their
     test blocks start.
     """
+    if not windows:
+        raise BacktestError("select: no windows given")
     for number, (train, test) in enumerate(windows):
         if train.indices(sums.n_blocks)[1] > test.indices(sums.n_blocks)[0]:
             raise BacktestError(f"window {number}: training blocks reach into the test")
     costs = np.asarray(slippages_bps, dtype=np.float64) * BPS
     trained = _sharpe(*_windows(sums, [train for train, _ in windows]), costs)
-    tested = _sharpe(*_windows(sums, [test for _, test in windows]), costs)
     best = np.argmax(np.where(np.isfinite(trained), trained, -np.inf), axis=2)
+    n, total = _windows(sums, [test for _, test in windows])
+    tested = np.array(
+        [
+            _sharpe(
+                n, np.take_along_axis(total, which[:, None, None], 2), costs[[rung]]
+            )
+            for rung, which in enumerate(best.T)
+        ]
+    )
     return Selection(
         chosen=best,
         train_sharpe=np.take_along_axis(trained, best[:, :, None], axis=2)[:, :, 0],
-        test_sharpe=np.take_along_axis(tested, best[:, :, None], axis=2)[:, :, 0],
+        test_sharpe=tested.reshape(best.T.shape).T,
         slippages_bps=tuple(map(float, slippages_bps)),
     )
 
 
 def _windows(sums: BlockSums, spans: list[slice]) -> tuple[FloatArray, FloatArray]:
     # Rows (n_windows,) and sums (n_windows, 5, n_variants).
-    found = [sums.over(blocks) for blocks in spans]
-    n = np.array([rows for rows, _ in found], dtype=np.float64)
-    return n, np.array([total for _, total in found])
+    edges = np.array([blocks.indices(sums.n_blocks)[:2] for blocks in spans])
+    for start, stop in edges[edges[:, 0] >= edges[:, 1]]:
+        raise BacktestError(f"blocks {start}..{stop}: no rows")
+    padded = np.concatenate([sums.sums, np.zeros_like(sums.sums[:1])])
+    rows = np.append(sums.n, 0)
+    at = edges.ravel()
+    return (
+        np.add.reduceat(rows, at)[::2].astype(np.float64),
+        np.add.reduceat(padded, at, axis=0)[::2],
+    )
 
 
 def _sharpe(n: FloatArray, total: FloatArray, costs: FloatArray) -> FloatArray:
