@@ -202,15 +202,14 @@ class _Evaluator:
     def __call__(self, genomes: Sequence[Genome]) -> FloatArray:
         calendar, plan = self.ground.calendar, self.ground.plan
         tasks = [genomes[k : k + TASK] for k in range(0, len(genomes), TASK)]
-        workers = self.workers
-        if (
-            workers is None
-            and len(genomes) * self.ground.allowed.size < WORTH_PROCESSES
-        ):
-            workers = 1
+        ray, workers = self.ray, self.workers
+        is_small = len(genomes) * self.ground.allowed.size < WORTH_PROCESSES
+        # One task alone, such as the few places left open, is soonest done here.
+        if len(tasks) == 1 or (ray is None and workers is None and is_small):
+            ray, workers = None, 1
         found = np.zeros((len(genomes), calendar.n_ledger))
         results = map_tasks(
-            _series, tasks, common=self.ground, ray=self.ray, workers=workers
+            _series, tasks, common=self.ground, ray=ray, workers=workers
         )
         for number, series in track(results, "genomes", total=len(tasks)):
             found[number * TASK : number * TASK + len(series)] = series

@@ -164,7 +164,7 @@ def test_the_rows_are_the_same_on_ray(at):
     kept = {}
     for ray in (None, "local"):
         at(f"ray-{ray}")
-        run_plainly("evolve", run_evolve, ray=ray, workers=2, **SMALL)
+        run_plainly("evolve", run_evolve, ray=ray, workers=2, population=12)
         kept[ray] = everything()
     assert kept["local"] == kept[None]
 
