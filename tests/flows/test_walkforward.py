@@ -29,7 +29,7 @@ from tests.flows.conftest import forget_settings, run_plainly
 from tests.simulators import walks
 from tests.simulators.places import Place
 
-SHORT = {"train_days": 120, "workers": 1}
+SHORT = {"train_days": walks.TRAIN_DAYS, "workers": 1}
 FEW = ["rsi-reversion", "time-series-momentum"]
 FOLLOWERS = "follow-chronos2, follow-ensemble, follow-kronos: skipped, no 1d forecasts"
 

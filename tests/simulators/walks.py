@@ -11,7 +11,7 @@ from tests.flows.conftest import run_plainly
 BEGIN = datetime(2016, 12, 1, tzinfo=UTC)
 N_DAYS = 600
 SYMBOLS = ("AAAUSDT", "BBBUSDT", "CCCUSDT", "DDDUSDT")
-PLAN = ("--train-days", "120")
+TRAIN_DAYS = 120
 
 
 def write_bars(
