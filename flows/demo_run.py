@@ -19,9 +19,15 @@ DATA_TABLES: Final = (
     "conformal_bands",
     "skill_verdicts",
     "regimes",
+    "sleeve_returns",
+    "wf_snapshots",
+    "trials",
+    "gate_verdicts",
+    "sleeve_transitions",
 )
 # A network's forecast costs a thousand times a baseline's: the demo makes fewer.
 MODEL_STRIDE: Final = {"1d": 2, "1h": 3}
+WALK_YEARS: Final = {"1d": 8.0, "1h": 2.5}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +104,7 @@ def _first_key(table: str) -> str:
 
 
 def run_story(plan: DemoPlan, tell: Callable[[str, str], None]) -> list[Outcome]:
-    """Ingest, forecast, score, learn from scores and publish, each as a flow run.
+    """Ingest, forecast, score, learn, walk sleeves forward and publish, as flow runs.
 
     Parameters
     ----------
@@ -109,9 +115,11 @@ def run_story(plan: DemoPlan, tell: Callable[[str, str], None]) -> list[Outcome]
     """
     from flows.forecast import forecast
     from flows.ingest import ingest_calendar, ingest_ohlcv
+    from flows.lifecycle import sleeve_lifecycle
     from flows.publish import publish
     from flows.score import score_signals
     from flows.train import train_ensemble
+    from flows.walkforward import walk_forward
 
     outcomes: list[Outcome] = []
 
@@ -153,5 +161,8 @@ def run_story(plan: DemoPlan, tell: Callable[[str, str], None]) -> list[Outcome]
     # The ensemble learns from scores, as of past moments, and is then scored itself.
     done("ensemble", train_ensemble(timeframe=plan.timeframe, is_backfill=True))
     done("judge", score_signals(timeframe=plan.timeframe))
+    years = WALK_YEARS[plan.timeframe]
+    done("walkforward", walk_forward(timeframe=plan.timeframe, years=years))
+    done("lifecycle", sleeve_lifecycle())
     done("publish", publish())
     return outcomes
