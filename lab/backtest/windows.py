@@ -58,7 +58,10 @@ class WalkForwardPlan:
     fill: str = "next_open"
 
     def __post_init__(self) -> None:
-        """Refuse numbers that make no sense."""
+        """Refuse numbers that make no sense; 8 and 8.0 years are one plan."""
+        object.__setattr__(self, "years", float(self.years))
+        rungs = tuple(float(one) for one in self.slippages_bps)
+        object.__setattr__(self, "slippages_bps", rungs)
         for name, low in (("train_days", 2), ("test_days", 1), ("embargo_days", 0)):
             if getattr(self, name) < low:
                 found = getattr(self, name)
@@ -69,7 +72,6 @@ class WalkForwardPlan:
             raise BacktestError(
                 f"plan: fill = {self.fill!r}: one of {', '.join(_FILLS)}"
             )
-        rungs = self.slippages_bps
         is_ladder = all(0 <= one < 10_000 for one in rungs)
         if not rungs or not is_ladder or len(set(rungs)) != len(rungs):
             raise BacktestError(

@@ -118,6 +118,11 @@ def test_a_panel_too_short_for_one_window_is_refused():
         cut_windows(flat().until(0), WalkForwardPlan())
 
 
+def test_whole_numbers_make_the_plan_of_equal_fractions():
+    whole = WalkForwardPlan(years=8, slippages_bps=(0, 10))
+    assert repr(whole) == repr(WalkForwardPlan(years=8.0, slippages_bps=(0.0, 10.0)))
+
+
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
