@@ -67,7 +67,7 @@ class WalkForwardPlan:
                 found = getattr(self, name)
                 raise BacktestError(f"plan: {name} = {found}: at least {low}")
         if not self.years > 0:
-            raise BacktestError(f"plan: years = {self.years}: more than 0")
+            raise BacktestError(f"plan: years = {self.years:g}: more than 0")
         if self.fill not in _FILLS:
             raise BacktestError(
                 f"plan: fill = {self.fill!r}: one of {', '.join(_FILLS)}"
