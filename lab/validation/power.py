@@ -33,8 +33,13 @@ from lab.validation.null_battery import (
 from lab.validation.null_markets import Moves, null_market, rebuilt
 
 SHARPES: Final = (0.5, 1.0, 2.0, 3.0)
-PLANTED: Final = ("time-series-momentum", "event-drift", "moving-average-cross")
-"""Sleeves whose edge is planted, in turns: two that feed on prices, one on releases."""
+PLANTED: Final = (
+    "time-series-momentum",
+    "rsi-reversion",
+    "event-drift",
+    "cross-sectional-momentum",
+)
+"""Sleeves whose edge is planted, in turns: on trends, reversals, releases and ranks."""
 
 _ROUNDS: Final = 6
 
