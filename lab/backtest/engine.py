@@ -215,7 +215,7 @@ def column_chunks(targets: AnyArray) -> Iterator[AnyArray]:
 def _run(
     panel: AlignedPanel, targets: AnyArray, steps: Steps, fill: Fill
 ) -> tuple[AnyArray, ...]:
-    from lab.backtest import kernels
+    from lab.backtest import asset_kernels, kernels
 
     n_obs, n_assets, n = targets.shape
     gross, cost_base, exposure = (np.zeros((n_obs, n)) for _ in range(3))
@@ -234,5 +234,5 @@ def _run(
         )  # fmt: skip
     if bad >= 0:
         check_weights(panel, targets[bad : bad + 1], row=bad)
-    kernels.count_trades(targets, fill.lag, steps.state, gross, trades)
+    asset_kernels.count_trades(targets, fill.lag, steps.state, gross, trades)
     return gross, cost_base, turnover, trades, exposure

@@ -61,7 +61,14 @@ def fixed_rows(
             gross[k, v] = 0.0
             cost_base[k, v] = 0.0
             budget[v] = 0.0
-        for i in range(n_assets):
+        if n == 1:
+            gross[k, 0], cost_base[k, 0], budget[0] = _fix_row(
+                targets, t, step, state, held
+            )
+            n_assets_left = 0
+        else:
+            n_assets_left = n_assets
+        for i in range(n_assets_left):
             r = step[t, i]
             if state[t, i] == FILL:
                 for v in range(n):
@@ -89,6 +96,25 @@ def fixed_rows(
                 for v in range(n):
                     exposure[k, v] += abs(held[i, v])
     return bad
+
+
+@_compiled
+def _fix_row(
+    targets: AnyArray, t: int, step: FloatArray, state: AnyArray, held: FloatArray
+) -> tuple[float, float, float]:
+    # Gross, cost base and budget of a single variant: sums stay in registers.
+    gross = cost_base = budget = 0.0
+    for i in range(len(held)):
+        h, w, s = held[i, 0], float(targets[t, i, 0]), state[t, i]
+        gross += h * step[t, i]
+        budget += abs(w)
+        if s == FILL:
+            cost_base += abs(w - h)
+            held[i, 0] = w
+        elif s & EXIT:
+            cost_base += abs(h)
+            held[i, 0] = 0.0
+    return gross, cost_base, budget
 
 
 @_compiled
@@ -127,7 +153,14 @@ def compounding_rows(
             turnover[k, v] = 0.0
             budget[v] = 0.0
             late[v] = 0.0
-        for i in range(n_assets):
+        if n == 1:
+            end[0], ahead[0], turnover[k, 0], late[0], budget[0] = _compound_row(
+                targets, t, before, after, state, amount, opened[0]
+            )
+            n_assets_left = 0
+        else:
+            n_assets_left = n_assets
+        for i in range(n_assets_left):
             grown = 1.0 + before[t, i]
             leg = after[t, i]
             is_held = t + 1 < n_obs and not state[t, i] & EXIT
@@ -183,6 +216,37 @@ def compounding_rows(
                     if equity[v] > 0.0:
                         exposure[k, v] += abs(amount[i, v]) / equity[v]
     return bad
+
+
+@_compiled
+def _compound_row(
+    targets: AnyArray,
+    t: int,
+    before: FloatArray,
+    after: FloatArray,
+    state: AnyArray,
+    amount: FloatArray,
+    opened: float,
+) -> tuple[float, float, float, float, float]:
+    # Equity at the close, what comes, trades, exits and budget of a single variant.
+    end, ahead, traded, late, budget = opened, 0.0, 0.0, 0.0, 0.0
+    decided, then = max(t - 1, 0), min(t + 1, len(before) - 1)
+    for i in range(len(amount)):
+        w, s = float(targets[decided, i, 0]), state[t, i]
+        budget += abs(w)
+        new = amount[i, 0] * (1.0 + before[t, i])
+        if s & FILL and t > 0:
+            traded += abs(w * opened - new)
+            new = w * opened
+        gain = new * after[t, i]
+        end += gain
+        new += gain
+        if s & EXIT:
+            late += abs(new)
+            new = 0.0
+        ahead += new * before[then, i]
+        amount[i, 0] = new
+    return end, ahead if then > t else 0.0, traded, late, budget
 
 
 @_compiled
@@ -405,36 +469,3 @@ def _compound_alone(
     for v in range(n):
         ahead[v] = amount[0, v] * coming
     return bad
-
-
-@_compiled
-def count_trades(
-    targets: AnyArray,
-    lag: int,
-    state: AnyArray,
-    gross: FloatArray,
-    trades: IntArray,
-) -> None:
-    """Count the instruments traded because their target changed.
-
-    A target decided on row t is filled on row t + `lag` at the earliest. With a lag
-    books compound, and from the row on that ruins one, as `gross` (n_obs, n_variants)
-    tells, none are counted. `trades` of the same shape starts at 0.
-    """
-    n_obs, n_assets, n = targets.shape
-    wanted, is_ruined = np.zeros((n_assets, n)), np.zeros(n, dtype=np.bool_)
-    for t in range(lag, n_obs):
-        for i in range(n_assets):
-            if state[t, i] & FILL:
-                for v in range(n):
-                    w = float(targets[t - lag, i, v])
-                    trades[t, v] += w != wanted[i, v]
-                    wanted[i, v] = w
-            if state[t, i] & EXIT:
-                for v in range(n):
-                    trades[t, v] += wanted[i, v] != 0.0
-                    wanted[i, v] = 0.0
-        for v in range(n):
-            is_ruined[v] |= lag > 0 and gross[t, v] == -1.0
-            if is_ruined[v]:
-                trades[t, v] = 0

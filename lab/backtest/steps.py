@@ -17,7 +17,7 @@ from typing import Final
 
 import numpy as np
 
-from lab.arrays import AnyArray, BoolArray, FloatArray, IntArray
+from lab.arrays import AnyArray, FloatArray, IntArray
 from lab.backtest.panel import AlignedPanel
 from lab.bars.schedules import schedule
 from lab.bars.targets import MAX_MISSED
@@ -86,78 +86,43 @@ def steps_of(panel: AlignedPanel, fill: Fill) -> Steps:
     Point in time: row t uses bars up to t, and whether the instrument was delisted
     with the bar of row t.
     """
-    _check_prices(panel, fill)
-    shape = (panel.n_assets, panel.n_obs)
-    before, after = np.zeros(shape), np.zeros(shape)
-    state = np.zeros(shape, dtype=np.int8)
-    for column in range(panel.n_assets):
-        rows, is_worthless = _live_rows(panel, column)
-        if len(rows) == 0:
+    from lab.backtest import asset_kernels
+
+    is_at_open = fill is Fill.NEXT_OPEN
+    before, after = np.zeros(panel.close.shape), np.zeros(panel.close.shape)
+    state = np.zeros(panel.close.shape, dtype=np.int8)
+    found = np.full((panel.n_assets, 3), -1, dtype=np.int64)
+    close = np.require(panel.close, requirements=["C", "W"])
+    price = np.require(panel.open, requirements=["C", "W"]) if is_at_open else close
+    is_break = np.require(panel.is_break, requirements=["C", "W"])
+    asset_kernels.column_steps(
+        price, close, is_break, int(is_at_open), before, after, state, found
+    )
+    for column, (last, wrong, gap) in enumerate(found.tolist()):
+        if wrong >= 0:
+            _refuse(panel, fill, wrong, column)
+        if last < 0:
             continue
-        close = panel.close[rows, column]
-        price = panel.open[rows, column] if fill is Fill.NEXT_OPEN else close
-        is_break = panel.is_break[rows[1:], column]
-        step = np.where(is_break, 0.0, price[1:] / close[:-1] - 1.0)
-        before[column, rows[1:]] = step
-        state[column, rows] = FILL
-        if fill is Fill.NEXT_OPEN:
-            after[column, rows] = close / price - 1.0
-        is_delisted = panel.delisted[column] == rows[-1]
-        if is_worthless or is_delisted:
-            at_open = FILL if fill is Fill.NEXT_OPEN else 0
-            state[column, rows[-1]] = at_open | EXIT
-        state[column, _silent(panel, column, rows)] = EXIT
-    return Steps(
-        before=np.ascontiguousarray(before.T),
-        after=np.ascontiguousarray(after.T),
-        state=np.ascontiguousarray(state.T),
-    )
+        if close[last, column] == 0 or panel.delisted[column] == last:
+            state[last, column] = (FILL if is_at_open else 0) | EXIT
+        if gap >= 0 or last < panel.n_obs - 1:
+            state[_silent(panel, column, last), column] = EXIT
+    return Steps(before, after, state)
 
 
-def _check_prices(panel: AlignedPanel, fill: Fill) -> None:
-    close = panel.close
-    _refuse(panel, np.isinf(close) | (close < 0), close, "close")
-    if fill is Fill.NEXT_OPEN:
-        opens = panel.open
-        is_wrong = ~(np.isfinite(opens) & (opens > 0))
-        is_wrong &= panel.has_bar & ~((opens == 0) & (close == 0))
-        _refuse(panel, is_wrong, opens, "open")
+def _refuse(panel: AlignedPanel, fill: Fill, row: int, column: int) -> None:
+    close, price = panel.close[row, column], panel.open[row, column]
+    what = "a close of 0 must be the end of a series, not its start or middle"
+    if not 0 <= close < np.inf:
+        what = f"close {close}, must be positive"
+    elif fill is Fill.NEXT_OPEN and not 0 < price < np.inf:
+        what = f"open {price}, must be positive"
+    raise BacktestError(f"{panel.symbols[column]} {panel.ts[row]}: {what}")
 
 
-def _refuse(
-    panel: AlignedPanel, is_wrong: BoolArray, prices: FloatArray, name: str
-) -> None:
-    if not is_wrong.any():
-        return
-    row, column = np.argwhere(is_wrong)[0]
-    raise BacktestError(
-        f"{panel.symbols[column]} {panel.ts[row]}: {name} {prices[row, column]}, "
-        "must be positive"
-    )
-
-
-def _live_rows(panel: AlignedPanel, column: int) -> tuple[IntArray, bool]:
-    # Rows of the bars up to one that closes at 0, and whether there is one.
-    rows = np.flatnonzero(np.isfinite(panel.close[:, column]))
-    zero = np.flatnonzero(panel.close[rows, column] == 0)
-    if len(zero) == 0:
-        return rows, False
-    first = int(zero[0])
-    later = rows[first:][panel.close[rows[first:], column] > 0]
-    if first == 0 or len(later):
-        raise BacktestError(
-            f"{panel.symbols[column]}: close 0 at {panel.ts[rows[first]]} must be the "
-            "end of a series, not its start or middle"
-        )
-    if panel.open[rows[first], column] == 0:
-        raise BacktestError(
-            f"{panel.symbols[column]} {panel.ts[rows[first]]}: open 0, must be positive"
-        )
-    return rows[: first + 1], True
-
-
-def _silent(panel: AlignedPanel, column: int, rows: IntArray) -> IntArray:
+def _silent(panel: AlignedPanel, column: int, last: int) -> IntArray:
     # Rows on which a run of missing bars becomes longer than a long gap.
+    rows = np.flatnonzero(np.isfinite(panel.close[: last + 1, column]))
     edges = np.append(rows, panel.n_obs)
     starts = np.flatnonzero(np.diff(edges) > 1)
     if len(starts) == 0:

@@ -55,8 +55,9 @@ class BlockSums:
 
     def mean(self, blocks: slice, slippage_bps: float) -> FloatArray:
         """Return the mean net return of a row over some blocks, (n_variants,)."""
-        n, total = self.over(blocks)
-        mean: FloatArray = (total[0] - slippage_bps * BPS * total[1]) / n
+        total = self.sums[blocks].sum(axis=0)
+        earned = total[0] - slippage_bps * BPS * total[1]
+        mean: FloatArray = earned / self.n[blocks].sum()
         return mean
 
     def sharpe(self, blocks: slice, slippage_bps: float) -> FloatArray:
@@ -65,23 +66,8 @@ class BlockSums:
         Mean over sample standard deviation (ddof 1) of the net returns, not
         annualised; NaN for fewer than two rows or returns that do not vary.
         """
-        n, total = self.over(blocks)
-        cost = np.array([slippage_bps * BPS])
-        sharpe: FloatArray = _sharpe(np.array([float(n)]), total[None], cost)[0, 0]
+        sharpe: FloatArray = _sharpes(self, [blocks], [slippage_bps])[0, 0]
         return sharpe
-
-    def over(self, blocks: slice) -> tuple[int, FloatArray]:
-        """Return rows and sums of some blocks together: n, (5, n_variants).
-
-        Raises
-        ------
-        BacktestError
-            If there are no rows.
-        """
-        n = int(self.n[blocks].sum())
-        if n == 0:
-            raise BacktestError(f"blocks {blocks.start}..{blocks.stop}: no rows")
-        return n, self.sums[blocks].sum(axis=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,51 +175,30 @@ def select(
     for number, (train, test) in enumerate(windows):
         if train.indices(sums.n_blocks)[1] > test.indices(sums.n_blocks)[0]:
             raise BacktestError(f"window {number}: training blocks reach into the test")
-    costs = np.asarray(slippages_bps, dtype=np.float64) * BPS
-    trained = _sharpe(*_windows(sums, [train for train, _ in windows]), costs)
+    trained = _sharpes(sums, [train for train, _ in windows], slippages_bps)
     best = np.argmax(np.where(np.isfinite(trained), trained, -np.inf), axis=2)
-    n, total = _windows(sums, [test for _, test in windows])
-    tested = np.array(
-        [
-            _sharpe(
-                n, np.take_along_axis(total, which[:, None, None], 2), costs[[rung]]
-            )
-            for rung, which in enumerate(best.T)
-        ]
-    )
+    tested = _sharpes(sums, [test for _, test in windows], slippages_bps)
     return Selection(
         chosen=best,
         train_sharpe=np.take_along_axis(trained, best[:, :, None], axis=2)[:, :, 0],
-        test_sharpe=tested.reshape(best.T.shape).T,
+        test_sharpe=np.take_along_axis(tested, best[:, :, None], axis=2)[:, :, 0],
         slippages_bps=tuple(map(float, slippages_bps)),
     )
 
 
-def _windows(sums: BlockSums, spans: list[slice]) -> tuple[FloatArray, FloatArray]:
-    # Rows (n_windows,) and sums (n_windows, 5, n_variants).
+def _sharpes(
+    sums: BlockSums, spans: Sequence[slice], slippages_bps: Sequence[float]
+) -> FloatArray:
+    # Of a row, over each run of blocks: (n_windows, n_slippages, n_variants).
+    from lab.backtest import asset_kernels
+
     edges = np.array([blocks.indices(sums.n_blocks)[:2] for blocks in spans])
     for start, stop in edges[edges[:, 0] >= edges[:, 1]]:
         raise BacktestError(f"blocks {start}..{stop}: no rows")
-    padded = np.concatenate([sums.sums, np.zeros_like(sums.sums[:1])])
-    rows = np.append(sums.n, 0)
-    at = edges.ravel()
-    return (
-        np.add.reduceat(rows, at)[::2].astype(np.float64),
-        np.add.reduceat(padded, at, axis=0)[::2],
-    )
-
-
-def _sharpe(n: FloatArray, total: FloatArray, costs: FloatArray) -> FloatArray:
-    # (n_windows,), (n_windows, 5, n_variants), (n_costs,) to one of all three.
-    g, q, gg, gq, qq = np.moveaxis(total / n[:, None, None], 1, 0)[:, :, None, :]
-    c = costs[None, :, None]
-    mean = g - c * q
-    square = gg - (2.0 * c) * gq + (c * c) * qq
-    spread = square - mean * mean
-    rows = n[:, None, None]
-    is_flat = (spread <= _NO_SPREAD * square) | (rows < 2)
-    spread = np.where(is_flat, 1.0, spread) * (rows / np.maximum(rows - 1.0, 1.0))
-    return np.where(is_flat, np.nan, mean / np.sqrt(spread))
+    costs = np.asarray(slippages_bps, dtype=np.float64) * BPS
+    sharpe = np.empty((len(edges), len(costs), sums.n_variants))
+    asset_kernels.window_sharpes(sums.n, sums.sums, edges, costs, _NO_SPREAD, sharpe)
+    return sharpe
 
 
 def _edges(panel: AlignedPanel, blocks: IntArray) -> IntArray:
