@@ -12,10 +12,17 @@ import pyarrow.compute as pc
 
 from flows.progress import plural, track
 from flows.runs import Run
-from lab.errors import LabError
+from lab.errors import LabError, ValidationError
 from lab.evaluation.decisions import record_decision
 from lab.validation.grading import Grade, grade_checker
-from lab.validation.leaks import LeakVerdict, check_causal, check_fill, replays
+from lab.validation.leaks import (
+    LeakVerdict,
+    Replay,
+    Subject,
+    check_causal,
+    check_fill,
+    replays,
+)
 from lab.validation.markets import Market, empty_revisions
 from lab.validation.practice import practice_market
 from lab.validation.subjects import engine_fills, real_subjects
@@ -148,13 +155,21 @@ def _check(where: str, market: Market, seed: int) -> list[LeakVerdict]:
             continue
         label = f"Leaks in {timeframe} of {where}"
         found += [
-            _named(check_causal(subject, market, plans), timeframe)
+            _named(_judged(subject, market, plans), timeframe)
             for subject in track(real_subjects(timeframe, market.models), label)
         ]
         for rule in engine_fills():
             verdict = check_fill(rule, market.panel(timeframe), rng=rng)
             found.append(_named(verdict, timeframe))
     return found
+
+
+def _judged(subject: Subject, market: Market, plans: list[Replay]) -> LeakVerdict:
+    try:
+        return check_causal(subject, market, plans)
+    except ValidationError:
+        # No row by any cut: said so in the notes, beside those that only say nothing.
+        return LeakVerdict(subject.name, is_leaking=False, n_rows=0, n_telling=0)
 
 
 def _named(verdict: LeakVerdict, timeframe: str) -> LeakVerdict:

@@ -29,6 +29,7 @@ from lab.features.releases import Releases
 from lab.scoring.outcomes import outcomes
 from lab.sleeves._base import Sleeve
 from lab.sleeves.catalogue import sleeves
+from lab.validation.forecast_subjects import ensemble_features, scores
 from lab.validation.leaks import Answers, FillRule, Subject
 from lab.validation.markets import Market, moments
 from lab.validation.planted import panel_answers
@@ -131,6 +132,11 @@ def real_subjects(timeframe: str, models: Collection[str]) -> list[Subject]:
         OfMarket("label: forecast targets", timeframe, _targets),
         OfMarket("label: outcomes", timeframe, _outcomes),
     ]
+    if models:
+        found += [
+            OfMarket("label: forecast scores", timeframe, scores),
+            OfMarket("feature: ensemble features", timeframe, ensemble_features),
+        ]
     if timeframe == "1d":
         found += [
             OfMarket("feature: release surprises", timeframe, _surprises),

@@ -1,6 +1,8 @@
 """`alphalake leaks` grades its checker, judges everything, and keeps what it found."""
 
 import json
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -10,12 +12,18 @@ from flows.bodies.ingest import ingest_bars
 from flows.bodies.leaks import lake_market, run_leaks
 from flows.runs import Run
 from flows.wiring import open_workplace
-from lab.validation.grading import Grade, KindGrade
+from lab.validation.grading import Grade, KindGrade, grade_checker
+from lab.validation.leaks import Answers
 from lab.validation.subjects import OfPanel
 from lakehouse.errors import RefusedError
 from tests.flows.conftest import run_plainly
 
 pytestmark = pytest.mark.xdist_group("leaks-flow")
+
+
+@lru_cache
+def graded(seed):
+    return grade_checker(seed=seed)
 
 
 def evaluations():
@@ -27,6 +35,8 @@ def evaluations():
 def short(monkeypatch):
     """One sleeve only, on a short market: the whole list is checked in the lab's tests."""
     real = body.real_subjects
+    # Graded once for all tests of this file.
+    monkeypatch.setattr(body, "grade_checker", lambda *, seed: graded(seed))
     monkeypatch.setattr(body, "PRACTICE_DAYS", 200)
     monkeypatch.setattr(body, "PRACTICE_HOURS", 0)
     monkeypatch.setattr(
@@ -78,6 +88,22 @@ def test_a_checker_that_fails_its_examination_certifies_nothing(monkeypatch):
     with pytest.raises(RefusedError, match="certified: missed: this"):
         run_plainly("leaks", run_leaks)
     assert set(evaluations()) == {"recall", "false_alarms", "planted/centred window"}
+
+
+@pytest.mark.usefixtures("short", "workplace")
+def test_a_subject_without_a_row_is_named_and_not_certified_in_silence(monkeypatch):
+    @dataclass(frozen=True)
+    class Absent:
+        name: str = "absent"
+        timeframe: str = "1d"
+
+        def answers(self, market, as_of):
+            none = np.zeros(0, "datetime64[us]")
+            return Answers(np.zeros(0, str), none, none, np.zeros((0, 1)), ("a",))
+
+    monkeypatch.setattr(body, "real_subjects", lambda timeframe, _: [Absent()])
+    done = run_plainly("leaks", run_leaks)
+    assert "a practice market: nothing to say: 1d absent" in done.notes
 
 
 @pytest.mark.usefixtures("workplace")
