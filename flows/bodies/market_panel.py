@@ -15,8 +15,8 @@ from flows.runs import Run
 from lab.arrays import AnyArray, FloatArray, TimeArray
 from lab.backtest.context import forecast_grid, surprise_grid
 from lab.backtest.ledger import Trial, trial_tables
-from lab.backtest.panel import AlignedPanel, ForecastGrid
-from lab.bars.panel import Panel
+from lab.backtest.panel import AlignedPanel, ForecastGrid, is_traded
+from lab.bars.panel import Panel, instruments_by_symbol
 from lab.bars.timeframes import step, to_instant, to_moment
 from lab.features.releases import COLUMNS
 from lakehouse.errors import InputError
@@ -50,7 +50,8 @@ def open_panel(
     """Return the bars, forecasts and surprises that were known at a moment.
 
     The moment goes into the run's parameters. Without `as_of` it is when the newest bar
-    was known, not the clock's now: the same bars give the same panel tomorrow.
+    was known, not the clock's now: the same bars give the same panel tomorrow. Bars of
+    what is not in the panel, such as leaders, do not count.
 
     Parameters
     ----------
@@ -83,9 +84,13 @@ def open_panel(
     """
     step(timeframe)
     limit = decision_moment(run, as_of)
-    newest = _newest_open(run, timeframe, limit, symbols)
+    asked = _traded(run) if symbols is None else symbols
+    newest = _newest_open(run, timeframe, limit, asked)
     floor = newest - timedelta(days=365.25 * years) - WARM_UP[timeframe]
-    bars = _read_bars(run, timeframe, floor, limit, symbols)
+    bars = _read_bars(run, timeframe, floor, limit, asked)
+    missing = sorted(set(symbols or ()) - set(bars.series))
+    if missing:
+        raise InputError(f"no {timeframe} bars of {', '.join(missing)}")
     if as_of is None:
         limit = _newest_known(bars, limit)
     run.parameters |= {"timeframe": timeframe, "as_of": limit.isoformat()}
@@ -163,12 +168,15 @@ def _append_new(run: Run, table: str, rows: pa.Table, family: str) -> int:
     return run.append(table, fresh, window=window).n_rows
 
 
+def _traded(run: Run) -> list[str]:
+    known = instruments_by_symbol(run.read("instruments"))
+    return sorted(name for name, one in known.items() if is_traded(one))
+
+
 def _newest_open(
-    run: Run, timeframe: str, limit: datetime, symbols: Collection[str] | None
+    run: Run, timeframe: str, limit: datetime, symbols: Collection[str]
 ) -> datetime:
-    wanted = (pc.field("timeframe") == timeframe) & (pc.field("ts") < _scalar(limit))
-    if symbols is not None:
-        wanted &= pc.field("symbol").isin(list(symbols))
+    wanted = _bars_of(symbols, timeframe) & (pc.field("ts") < _scalar(limit))
     opens = run.read("ohlcv", columns=["ts"], filter=wanted)["ts"]
     if len(opens) == 0:
         raise NoBarsError(
@@ -184,24 +192,23 @@ def _read_bars(
     timeframe: str,
     floor: datetime,
     limit: datetime,
-    symbols: Sequence[str] | None,
+    symbols: Collection[str],
 ) -> Panel:
     wanted = (
-        (pc.field("timeframe") == timeframe)
+        _bars_of(symbols, timeframe)
         & (pc.field("ts") >= _scalar(floor))
         & (pc.field("ts") < _scalar(limit))
     )
-    if symbols is not None:
-        wanted &= pc.field("symbol").isin(list(symbols))
-    bars = Panel.from_tables(
+    return Panel.from_tables(
         run.read("ohlcv", columns=list(_BARS), filter=wanted),
         run.read("instruments"),
         timeframe=timeframe,
     )
-    missing = sorted(set(symbols or ()) - set(bars.series))
-    if missing:
-        raise InputError(f"no {timeframe} bars of {', '.join(missing)}")
-    return bars
+
+
+def _bars_of(symbols: Collection[str], timeframe: str) -> pc.Expression:
+    names = pa.array(sorted(symbols), pa.string())
+    return (pc.field("timeframe") == timeframe) & pc.field("symbol").isin(names)
 
 
 def _newest_known(bars: Panel, limit: datetime) -> datetime:

@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 
 from lab.arrays import BoolArray, FloatArray, IntArray, TimeArray
-from lab.bars.panel import Panel
+from lab.bars.panel import Instrument, Panel
 from lab.bars.timeframes import to_instant
 from lab.errors import BacktestError
 
@@ -242,6 +242,11 @@ class AlignedPanel:
         )
 
 
+def is_traded(instrument: Instrument) -> bool:
+    """Return whether an instrument is in a panel that asks for none by name."""
+    return not instrument.is_leader and instrument.symbol not in NOT_TRADED
+
+
 def bar_returns(panel: AlignedPanel) -> FloatArray:
     """Return each instrument's simple return from its bar before.
 
@@ -288,9 +293,7 @@ def adjusted_closes(panel: AlignedPanel) -> FloatArray:
 def _choose(bars: Panel, symbols: Collection[str] | None) -> list[str]:
     if symbols is None:
         return [
-            name
-            for name in sorted(bars.series)
-            if not bars.instruments[name].is_leader and name not in NOT_TRADED
+            name for name in sorted(bars.series) if is_traded(bars.instruments[name])
         ]
     missing = sorted(set(symbols) - set(bars.series))
     if missing:

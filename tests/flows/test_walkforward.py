@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pytest
 
 from flows.bodies.candidates import resolve_sleeve
+from flows.bodies.ingest import ingest_bars
 from flows.bodies.market_panel import append_trials, content_hash, open_panel
 from flows.bodies.replay import replay_run
 from flows.bodies.sleeve_registry import NewSleeve, register_sleeves
@@ -122,6 +123,39 @@ def test_the_moment_of_the_newest_bar_is_the_same_job_whenever_it_is_asked(
     assert walked(as_of=newest).run_id == first.run_id
     other = walked(as_of=(walks.BEGIN + timedelta(days=590)).isoformat())
     assert other.run_id != first.run_id
+
+
+def test_a_series_that_nobody_trades_does_not_say_when_the_newest_bar_was(
+    bars: Place, tmp_path: Path
+):
+    before = open_panel(
+        Run(open_workplace(), "walk-forward", "r"), timeframe="1d", as_of=None, years=1
+    )
+    lines = ["symbol,ts,open,high,low,close,volume"]
+    for day in range(walks.N_DAYS + 60):
+        ts = walks.BEGIN + timedelta(days=day)
+        lines.append(f"VIX,{ts:%Y-%m-%dT%H:%M:%SZ},20,21,19,20,0")
+    file = tmp_path / "VIX.csv"
+    file.write_text("\n".join(lines) + "\n")
+    run_plainly(
+        "ingest-ohlcv",
+        ingest_bars,
+        source="files",
+        path=str(file),
+        timeframe="1d",
+        options={"asset_class": "crypto"},
+    )
+    run = Run(open_workplace(), "walk-forward", "r")
+    panel = open_panel(run, timeframe="1d", as_of=None, years=1)
+    newest = walks.BEGIN + timedelta(days=walks.N_DAYS)
+    assert run.parameters["as_of"] == newest.isoformat()
+    assert content_hash(panel) == content_hash(before)
+    # Nor does it move the years that are read back from a later moment.
+    later = (newest + timedelta(days=50)).isoformat()
+    panel = open_panel(run, timeframe="1d", as_of=later, years=1)
+    assert content_hash(panel) == content_hash(before)
+    named = open_panel(run, timeframe="1d", as_of=None, years=1, symbols=["VIX"])
+    assert named.ts[-1] > panel.ts[-1]
 
 
 def test_processes_write_the_rows_of_one_process(
