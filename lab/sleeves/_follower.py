@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from lab.arrays import FloatArray
+from lab.backtest.context import HORIZONS
 from lab.errors import SleeveError
 from lab.sleeves._base import Sleeve, ranged
 from lab.sleeves.own_bars import OwnBars, Prices
@@ -22,6 +23,10 @@ class Follower(Sleeve):
     """
 
     threshold: float = ranged(0.1, 0.0, 2.0, tried=(0.05, 0.1, 0.2, 0.4))
+
+    def span(self) -> int:
+        """Return how many rows a position may live on: the longest horizon followed."""
+        return max(HORIZONS.values())
 
     def positions(self, panel: Prices) -> FloatArray:
         """Return target weights, see `Sleeve.positions`.

@@ -34,6 +34,10 @@ class EventDrift(Sleeve):
     hold: int = ranged(5, 1, 500, tried=(2, 5, 10, 20))
     threshold: float = ranged(1.0, 0.1, 3.0, tried=(0.5, 1.5))
 
+    def span(self) -> int:
+        """Return how many rows a position may live on: as long as it is held."""
+        return self.hold
+
     def positions(self, panel: Prices) -> FloatArray:
         """Return target weights, see `Sleeve.positions`."""
         bars = OwnBars.of(panel)

@@ -174,3 +174,15 @@ def test_who_takes_part_does_not_depend_on_what_comes_later():
         np.testing.assert_array_equal(
             of_age(part, cut_windows(part, plan)), whole[:n_rows]
         )
+
+
+def test_what_a_sleeve_holds_is_purged_from_its_train_spans():
+    from lab.sleeves.catalogue import sleeves
+
+    spans = {
+        name: max(variant.span() for variant in made.variants())
+        for name, made in sleeves().items()
+    }
+    assert spans["event-drift"] == 20
+    assert spans["follow-kronos"] == 24
+    assert min(spans.values()) == 1
