@@ -224,7 +224,7 @@ def _run(
         turnover = np.zeros((n_obs, n))
         bad = kernels.compounding_rows(
             targets, (0, n_obs), steps.before, steps.after, steps.state, MAX_WEIGHT,
-            held, np.ones(n), np.zeros(n), gross, cost_base, turnover, exposure,
+            (held, np.ones(n), np.zeros(n)), gross, cost_base, turnover, exposure,
         )  # fmt: skip
     else:
         turnover = cost_base

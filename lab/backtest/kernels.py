@@ -14,7 +14,8 @@ Parameters that recur:
   notional `step` is the leg from close to close.
 - `limit`: the largest sum of absolute weights; passes return the first row above it, or
   one that is not finite, else -1.
-- `exposure`: sum of absolute weights held at the row's close; of no rows if not wanted.
+- outputs (n_rows, n_variants) are written; `exposure`, the sum of absolute weights held
+  at the row's close, is added to, and has no rows if it is not wanted.
 """
 
 # ruff: noqa: PLR0917, PLR0912, PLR0915, C901 - arrays go by position, a call costs a row
@@ -47,12 +48,10 @@ def fixed_rows(
     cost_base: FloatArray,
     exposure: FloatArray,
 ) -> int:
-    """Trade rows at their close on fixed notional.
-
-    `held` (n_assets, n_variants) are the weights in force, changed in place; the
-    outputs (n_rows, n_variants) are written.
-    """
+    """Trade rows at their close; `held` (n_assets, n_variants) is changed in place."""
     n_assets, n = held.shape
+    if n == 1 and len(exposure) == 0:
+        return _fix_single(targets, rows, step, state, limit, held, gross, cost_base)
     budget = np.empty(n)
     bad = -1
     for t in range(rows[0], rows[1]):
@@ -61,14 +60,7 @@ def fixed_rows(
             gross[k, v] = 0.0
             cost_base[k, v] = 0.0
             budget[v] = 0.0
-        if n == 1:
-            gross[k, 0], cost_base[k, 0], budget[0] = _fix_row(
-                targets, t, step, state, held
-            )
-            n_assets_left = 0
-        else:
-            n_assets_left = n_assets
-        for i in range(n_assets_left):
+        for i in range(n_assets):
             r = step[t, i]
             if state[t, i] == FILL:
                 for v in range(n):
@@ -99,22 +91,35 @@ def fixed_rows(
 
 
 @_compiled
-def _fix_row(
-    targets: AnyArray, t: int, step: FloatArray, state: AnyArray, held: FloatArray
-) -> tuple[float, float, float]:
-    # Gross, cost base and budget of a single variant: sums stay in registers.
-    gross = cost_base = budget = 0.0
-    for i in range(len(held)):
-        h, w, s = held[i, 0], float(targets[t, i, 0]), state[t, i]
-        gross += h * step[t, i]
-        budget += abs(w)
-        if s == FILL:
-            cost_base += abs(w - h)
-            held[i, 0] = w
-        elif s & EXIT:
-            cost_base += abs(h)
-            held[i, 0] = 0.0
-    return gross, cost_base, budget
+def _fix_single(
+    targets: AnyArray,
+    rows: tuple[int, int],
+    step: FloatArray,
+    state: AnyArray,
+    limit: float,
+    held: FloatArray,
+    gross: FloatArray,
+    cost_base: FloatArray,
+) -> int:
+    # `fixed_rows` of a single variant: sums stay in registers.
+    bad = -1
+    for t in range(rows[0], rows[1]):
+        g = q = budget = 0.0
+        for i in range(len(held)):
+            h, w, s = held[i, 0], float(targets[t, i, 0]), state[t, i]
+            g += h * step[t, i]
+            budget += abs(w)
+            if s == FILL:
+                q += abs(w - h)
+                held[i, 0] = w
+            elif s & EXIT:
+                q += abs(h)
+                held[i, 0] = 0.0
+        gross[t - rows[0], 0] = g
+        cost_base[t - rows[0], 0] = q
+        if not budget <= limit and bad < 0:
+            bad = t
+    return bad
 
 
 @_compiled
@@ -125,9 +130,7 @@ def compounding_rows(
     after: FloatArray,
     state: AnyArray,
     limit: float,
-    amount: FloatArray,
-    equity: FloatArray,
-    ahead: FloatArray,
+    book: tuple[FloatArray, FloatArray, FloatArray],
     gross: FloatArray,
     cost_base: FloatArray,
     turnover: FloatArray,
@@ -135,12 +138,16 @@ def compounding_rows(
 ) -> int:
     """Trade rows within their bar, compounding: row t fills the targets of row t - 1.
 
-    Changed in place: `amount` (n_assets, n_variants), the money in each instrument;
-    `equity` (n_variants,), 0 once it is ruined; `ahead` (n_variants,), what the coming
-    row's first leg will add to it. The outputs (n_rows, n_variants) are written.
+    `book` is changed in place: money in each instrument (n_assets, n_variants), equity
+    (n_variants,), 0 once it is ruined, and what the coming row's first leg adds to it.
     """
     n_obs = len(before)
+    amount, equity, ahead = book
     n_assets, n = amount.shape
+    if n == 1 and len(exposure) == 0:
+        return _compound_single(
+            targets, rows, before, after, state, limit, book, gross, cost_base, turnover
+        )
     budget, opened, end, late = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
     bad = -1
     for t in range(rows[0], rows[1]):
@@ -153,14 +160,7 @@ def compounding_rows(
             turnover[k, v] = 0.0
             budget[v] = 0.0
             late[v] = 0.0
-        if n == 1:
-            end[0], ahead[0], turnover[k, 0], late[0], budget[0] = _compound_row(
-                targets, t, before, after, state, amount, opened[0]
-            )
-            n_assets_left = 0
-        else:
-            n_assets_left = n_assets
-        for i in range(n_assets_left):
+        for i in range(n_assets):
             grown = 1.0 + before[t, i]
             leg = after[t, i]
             is_held = t + 1 < n_obs and not state[t, i] & EXIT
@@ -219,34 +219,64 @@ def compounding_rows(
 
 
 @_compiled
-def _compound_row(
+def _compound_single(
     targets: AnyArray,
-    t: int,
+    rows: tuple[int, int],
     before: FloatArray,
     after: FloatArray,
     state: AnyArray,
-    amount: FloatArray,
-    opened: float,
-) -> tuple[float, float, float, float, float]:
-    # Equity at the close, what comes, trades, exits and budget of a single variant.
-    end, ahead, traded, late, budget = opened, 0.0, 0.0, 0.0, 0.0
-    decided, then = max(t - 1, 0), min(t + 1, len(before) - 1)
-    for i in range(len(amount)):
-        w, s = float(targets[decided, i, 0]), state[t, i]
-        budget += abs(w)
-        new = amount[i, 0] * (1.0 + before[t, i])
-        if s & FILL and t > 0:
-            traded += abs(w * opened - new)
-            new = w * opened
-        gain = new * after[t, i]
-        end += gain
-        new += gain
-        if s & EXIT:
-            late += abs(new)
-            new = 0.0
-        ahead += new * before[then, i]
-        amount[i, 0] = new
-    return end, ahead if then > t else 0.0, traded, late, budget
+    limit: float,
+    book: tuple[FloatArray, FloatArray, FloatArray],
+    gross: FloatArray,
+    cost_base: FloatArray,
+    turnover: FloatArray,
+) -> int:
+    # `compounding_rows` of a single variant: sums stay in registers.
+    amount, equity, ahead = book
+    bad = -1
+    was, coming = equity[0], ahead[0]
+    row = np.empty((3, 1))
+    for t in range(rows[0], rows[1]):
+        k = t - rows[0]
+        opened = was + coming
+        end, traded, late, budget, coming = opened, 0.0, 0.0, 0.0, 0.0
+        decided, then = max(t - 1, 0), min(t + 1, len(before) - 1)
+        for i in range(len(amount)):
+            w, s = float(targets[decided, i, 0]), state[t, i]
+            budget += abs(w)
+            new = amount[i, 0] * (1.0 + before[t, i])
+            if s & FILL and t > 0:
+                traded += abs(w * opened - new)
+                new = w * opened
+            gain = new * after[t, i]
+            end += gain
+            new += gain
+            if s & EXIT:
+                late += abs(new)
+                new = 0.0
+            coming += new * before[then, i]
+            amount[i, 0] = new
+        coming = coming if then > t else 0.0
+        share = 1.0 / (was * opened) if was > 0.0 else 0.0
+        grown = end * opened * share
+        gross[k, 0] = grown - 1.0 if was > 0.0 else 0.0
+        cost_base[k, 0] = (traded * end + late * opened) * share
+        turnover[k, 0] = traded * was * share
+        is_lost = opened <= RUIN * was or end <= RUIN * was
+        is_far = end > _FAR or end < 1.0 / _FAR
+        if was > 0.0 and (is_lost or is_far or late > 0.0):
+            equity[0], ahead[0] = end, coming
+            row[0], row[1], row[2] = opened, was, late
+            _settle(
+                amount, equity, ahead, row[0], row[1], row[2],
+                gross[k], cost_base[k], turnover[k],
+            )  # fmt: skip
+            end, coming = equity[0], ahead[0]
+        was = end if was > 0.0 else 0.0
+        if not budget <= limit and bad < 0:
+            bad = decided
+    equity[0], ahead[0] = was, coming
+    return bad
 
 
 @_compiled
@@ -379,7 +409,7 @@ def sweep_compounding(
 ) -> int:
     """Sum blocks of compounding rows; `sums` is (n_blocks, 5, n_variants)."""
     n_assets, n = targets.shape[1:]
-    amount, equity, ahead = np.zeros((n_assets, n)), np.ones(n), np.zeros(n)
+    book = np.zeros((n_assets, n)), np.ones(n), np.zeros(n)
     tile = _LONG_TILE if n_assets == 1 else _TILE
     gross, cost_base = np.empty((tile, n)), np.empty((tile, n))
     turnover, exposure = np.empty((tile, n)), np.empty((0, n))
@@ -390,15 +420,14 @@ def sweep_compounding(
             rows = t, min(t + tile, stop)
             n_rows = rows[1] - t
             is_alone = block >= 0 and n_assets == 1 and n_rows % 2 == 0 and t > 0
-            if is_alone and _is_calm(rows, before, after, state, amount, equity):
+            if is_alone and _is_calm(rows, before, after, state, book[0], book[1]):
                 found = _compound_alone(
-                    targets, rows, before, after, limit,
-                    amount, equity, ahead, block, sums,
-                )  # fmt: skip
+                    targets, rows, before, after, limit, book, block, sums
+                )
             else:
                 found = compounding_rows(
                     targets, rows, before, after, state, limit,
-                    amount, equity, ahead, gross, cost_base, turnover, exposure,
+                    book, gross, cost_base, turnover, exposure,
                 )  # fmt: skip
                 if block >= 0:
                     _add(gross, cost_base, n_rows, block, sums)
@@ -432,13 +461,12 @@ def _compound_alone(
     before: FloatArray,
     after: FloatArray,
     limit: float,
-    amount: FloatArray,
-    equity: FloatArray,
-    ahead: FloatArray,
+    book: tuple[FloatArray, FloatArray, FloatArray],
     block: int,
     sums: FloatArray,
 ) -> int:
     # Calm rows of one instrument, two at a time, straight into the sums.
+    amount, equity, ahead = book
     bad = -1
     n = len(equity)
     for v in range(n):
