@@ -44,12 +44,14 @@ class RunProof:
 def prove_repository(
     *, url: str | None, has_history: bool, trust: Path | None, token: str | None
 ) -> None:
-    """Verify every published artefact and say what was found.
+    """Verify every published artefact, and the lake's own chain of sleeve transitions.
 
     Raises
     ------
     TrustError
         If anything is not what was signed; the message says what.
+    RefusedError
+        If a transition was altered, dropped, swapped or doubled.
     """
     settings = load_settings()
     clock = resolve_clock(settings.root)
@@ -82,6 +84,7 @@ def prove_repository(
         for kind, one in sorted(snapshot.artefacts.items())
     ]
     history = verify_history(settings.root, root) if has_history else None
+    n_transitions = _count_transitions() if url is None else None
     where = url or settings.root
     lines = [
         f"{where}: verified, snapshot {snapshot.version}, expires"
@@ -94,6 +97,8 @@ def prove_repository(
     ]
     if history is not None:
         lines.append(f"  history: {len(history)} metadata files verified")
+    if n_transitions:
+        lines.append(f"  sleeve_transitions: {n_transitions} rows, chain whole")
     output().result(
         {
             "where": where,
@@ -101,9 +106,17 @@ def prove_repository(
             "expires": snapshot.expires,
             "artefacts": artefacts,
             "history": history,
+            "sleeve_transitions": n_transitions,
         },
         lines,
     )
+
+
+def _count_transitions() -> int:
+    from flows.bodies.sleeve_registry import read_chain
+    from flows.wiring import open_workplace
+
+    return read_chain(open_workplace().lake).num_rows
 
 
 def _fetcher(root: str, url: str | None, token: str | None) -> Fetcher:

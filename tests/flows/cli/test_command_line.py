@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -9,10 +10,15 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from flows.bodies.sleeve_registry import NewSleeve, register_sleeves
 from flows.cli.app import hoist_global_options, run
 from flows.cli.session import output
+from flows.runs import Run
+from flows.wiring import open_workplace
 from tests.simulators.places import Place
 
 EVIL = "../../x'; DROP TABLE ohlcv; --\x01"
@@ -373,3 +379,24 @@ def test_an_interrupted_verb_says_nothing_and_leaves_130(place: Place):
     out, err = verb.communicate(timeout=60)
     assert verb.returncode in {0, 130, -signal.SIGINT}, err
     assert "Traceback" not in err + out
+
+
+def test_verify_proves_the_chain_of_sleeve_transitions(
+    capsys: pytest.CaptureFixture[str], place: Place
+):
+    assert call(capsys, "init")[0] == 0
+    assert "sleeve_transitions" not in call(capsys, "verify")[1]
+    entries = [NewSleeve(name, "{}", "me") for name in ("a", "b")]
+    register_sleeves(Run(open_workplace(), "walk-forward", "walk-forward-1"), entries)
+    assert "sleeve_transitions: 2 rows, chain whole" in call(capsys, "verify")[1]
+
+    folder = Path(place.root, "tables", "sleeve_transitions")
+    [stored] = [one for one in folder.glob("**/*.parquet") if "_log" not in str(one)]
+    rows = pq.read_table(stored).to_pylist()
+    rows[-1]["why"] = "bribed"
+    pq.write_table(pa.Table.from_pylist(rows, pq.read_schema(stored)), stored)
+    status, out, err = call(capsys, "verify")
+    assert (status, out) == (1, "")
+    assert re.fullmatch(
+        r"alphalake: table sleeve_transitions: row \d: [^\n]*\n", err
+    ), err
