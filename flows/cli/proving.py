@@ -116,7 +116,8 @@ def _count_transitions() -> int:
     from flows.bodies.sleeve_registry import read_chain
     from flows.wiring import open_workplace
 
-    return read_chain(open_workplace().lake).num_rows
+    n_rows: int = read_chain(open_workplace().lake).num_rows
+    return n_rows
 
 
 def _fetcher(root: str, url: str | None, token: str | None) -> Fetcher:
