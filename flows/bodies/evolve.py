@@ -20,14 +20,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flows.bodies.market_panel import append_trials, open_panel
+from flows.bodies.genome_trials import ORIGIN, Evaluator
+from flows.bodies.market_panel import open_panel
 from flows.bodies.sleeve_registry import NewSleeve, register_sleeves
 from flows.bodies.walk_job import make_job
-from flows.parallel import map_tasks
-from flows.progress import plural, track
+from flows.progress import plural
 from flows.runs import Run
 from lab.arrays import FloatArray
-from lab.backtest.ledger import Trial, TrialMatrix, trial_id
+from lab.backtest.ledger import TrialMatrix, trial_id
 from lab.backtest.panel import AlignedPanel
 from lab.backtest.walkforward import stitched_configuration
 from lab.backtest.windows import WalkForwardPlan
@@ -40,15 +40,8 @@ from lab.sleeves.phase37 import Phase37
 from lab.validation.gates import GateRules, GateVerdict, verdict_table
 from lakehouse.schema.research import GENOMES
 
-ORIGIN: Final = "evolution"
 VERSION: Final = "1"
 """Of the search: another one makes another job of the same inputs."""
-
-TASK: Final = 10
-"""Genomes evaluated and entered in the ledger together."""
-
-WORTH_PROCESSES: Final = 10_000_000
-"""Cells of genomes times panel below which starting processes takes longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +128,7 @@ def run_evolve(
         inherited=cycle.inherited,
         baseline=_baseline(cycle),
         rules=cycle.rules,
-        evaluate=_Evaluator(work, ground, ray, workers),
+        evaluate=Evaluator(work, ground, ray, workers),
     )
     _keep(work, cycle, result, counts)
     run.run_id = cycle.job
@@ -189,45 +182,6 @@ def _baseline(cycle: _Cycle) -> FloatArray | None:
         return None
     found: FloatArray = cycle.trials.returns[cycle.trials.row_of(wanted)]
     return found
-
-
-@dataclass(frozen=True, slots=True)
-class _Evaluator:
-    # Evaluates where there is room, and enters every series in the ledger as it comes.
-    run: Run
-    ground: OutOfSample
-    ray: str | None
-    workers: int | None
-
-    def __call__(self, genomes: Sequence[Genome]) -> FloatArray:
-        calendar, plan = self.ground.calendar, self.ground.plan
-        tasks = [genomes[k : k + TASK] for k in range(0, len(genomes), TASK)]
-        ray, workers = self.ray, self.workers
-        is_small = len(genomes) * self.ground.allowed.size < WORTH_PROCESSES
-        # One task alone, such as the few places left open, is soonest done here.
-        if len(tasks) == 1 or (ray is None and workers is None and is_small):
-            ray, workers = None, 1
-        found = np.zeros((len(genomes), calendar.n_ledger))
-        results = map_tasks(
-            _series, tasks, common=self.ground, ray=ray, workers=workers
-        )
-        for number, series in track(results, "genomes", total=len(tasks)):
-            found[number * TASK : number * TASK + len(series)] = series
-            configurations = [trial_configuration(one, plan) for one in tasks[number]]
-            fresh = append_trials(
-                self.run,
-                [Trial(*one) for one in zip(configurations, series, strict=True)],
-                family=calendar.family,
-                origin=ORIGIN,
-                days=calendar.ledger_days,
-                run_id=self.run.run_id,
-            )
-            self.run.count("trials", fresh)
-        return found
-
-
-def _series(ground: OutOfSample, genomes: Sequence[Genome]) -> FloatArray:
-    return ground.series(genomes)
 
 
 def _keep(

@@ -1,6 +1,7 @@
 """Walk every sleeve forward, judge it by the gates, and say what got worse."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -9,6 +10,7 @@ import pyarrow.compute as pc
 from flows.bodies.candidates import find_candidates
 from flows.bodies.degradation import compare_with_previous
 from flows.bodies.gates import Judged, decide_sleeve_gates
+from flows.bodies.genome_trials import enter_earlier_genomes
 from flows.bodies.market_panel import open_panel
 from flows.bodies.sleeve_registry import NewSleeve, register_sleeves
 from flows.bodies.walk_job import (
@@ -25,6 +27,7 @@ from flows.runs import Run
 from lab.backtest.ledger import LEDGER_BPS
 from lab.backtest.walk_frames import sharpes_of, walk_frames
 from lab.backtest.walkforward import WalkForwardPlan, cut_windows
+from lab.evolution.sleeve import is_genome
 from lakehouse.errors import InputError
 
 
@@ -159,7 +162,8 @@ def _is_completed(run: Run, job: Job) -> bool:
 
 
 def _work(run: Run, job: Job, *, ray: str | None, workers: int | None) -> None:
-    # The baseline first: the others' rows say how they stand to it.
+    # The baseline first: the others' rows say how they stand to it. A bred sleeve's
+    # search counts on these days too.
     done = finished(run, job)
     left = [one for one in job.candidates if one.sleeve_id not in done]
     run.count("sleeves_kept", len(job.candidates) - len(left))
@@ -168,6 +172,9 @@ def _work(run: Run, job: Job, *, ray: str | None, workers: int | None) -> None:
     first, *others = job.candidates
     if first.sleeve_id not in done:
         keep_walk(run, job, walk_unit(shared, first.variants), {})
+    if any(is_genome(one.configuration) for one in others):
+        work = replace(run, run_id=job.run_id)
+        enter_earlier_genomes(work, *shared, ray=ray, workers=workers)
     baseline = stored_baseline(run, job)
     units = [one.variants for one in others if one.sleeve_id not in done]
     walks = map_tasks(walk_unit, units, common=shared, ray=ray, workers=workers)

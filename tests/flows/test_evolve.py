@@ -9,11 +9,13 @@ import pytest
 
 from flows.bodies.evolve import run_evolve
 from flows.bodies.ingest import ingest_bars
+from flows.bodies.sleeve_registry import NewSleeve, register_sleeves
 from flows.bodies.walkforward import run_walkforward
+from flows.runs import Run
 from flows.wiring import open_workplace
 from lab.errors import EvolutionError
 from lab.evolution.genome import from_text
-from lab.evolution.sleeve import sleeve_from
+from lab.evolution.sleeve import GenomeSleeve, sleeve_from
 from tests.flows.conftest import NOW, forget_settings, run_plainly
 from tests.simulators.flow_kills import kill_once
 from tests.simulators.places import Place
@@ -147,6 +149,31 @@ def test_a_later_span_tries_every_earlier_genome_again():
     assert len(family) == 1
     n_trials = sum(row["family"] in family for row in rows("trials"))
     assert n_trials == len(found)
+
+
+@pytest.mark.usefixtures("bars")
+def test_a_bred_sleeve_is_judged_on_later_days_among_all_that_it_was_chosen_from():
+    run_plainly("evolve", run_evolve, as_of="2018-06-01", **SMALL)
+    bred = {row["sleeve_id"]: row["configuration"] for row in rows("genomes")}
+    chosen = GenomeSleeve(from_text(bred[min(bred)]))
+    entry = NewSleeve(chosen.sleeve_id, chosen.configuration, "evolution")
+    register_sleeves(Run(open_workplace(), "evolve", "evolve-1"), [entry])
+    asked = {"sleeves": [chosen.sleeve_id], "as_of": "2018-09-01", "workers": 1}
+    done = run_plainly("walk-forward", run_walkforward, **asked)
+    family = done.parameters["family"]
+    tried = [r["configuration"] for r in rows("trials") if r["family"] == family]
+    assert {json.loads(one)["sleeve"] for one in tried} == {"phase37", *bred}
+    counted = [
+        json.loads(row["inputs"])["n_trials"]
+        for row in rows("gate_verdicts")
+        if row["subject"] == chosen.sleeve_id
+        and json.loads(row["inputs"])["family"] == family
+    ]
+    assert counted == [len(bred) + 1] * 3
+    # The search that goes on there finds them tried.
+    later = run_plainly("evolve", run_evolve, as_of="2018-09-01", **SMALL)
+    fresh = {row["sleeve_id"] for row in rows("genomes")} - set(bred)
+    assert later.counts["trials"] == len(fresh)
 
 
 def test_the_rows_are_the_same_on_more_processes(at):
