@@ -53,17 +53,19 @@ _PAGE: Final = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
-<style>body {{ font: 16px/1.5 system-ui, sans-serif; margin: 1rem auto; max-width: 64rem; padding: 0 1rem; color: #14212b; background: #fff; }} svg {{ width: 100%; height: auto; }} table {{ border-collapse: collapse; }} th, td {{ padding: .25rem .75rem; border-bottom: 1px solid #d5dde3; text-align: right; }}</style>
+<style>body {{ font: 16px/1.5 system-ui, sans-serif; margin: 1rem auto; max-width: 64rem; padding: 0 1rem; color: #14212b; background: #fff; }} svg {{ width: 100%; height: auto; }} table {{ border-collapse: collapse; }} caption {{ text-align: left; }} th, td {{ padding: .25rem .75rem; border-bottom: 1px solid #d5dde3; text-align: right; }}</style>
 </head>
 <body>
 <h1>{title}</h1>
 <p>{lead}</p>
 <figure role="img" aria-label="{label}" style="margin: 0">{svg}</figure>
+<div style="overflow-x: auto">
 <table>
 <caption>Out of sample, annualised by the days observed</caption>
 <thead><tr>{head}</tr></thead>
 <tbody>{body}</tbody>
 </table>
+</div>
 </body>
 </html>
 """
@@ -245,28 +247,39 @@ def _draw_equity(
 
 def _mark_levels(equity: "Axes") -> None:
     # A decade has too few ticks for a book that never left it.
-    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+    from matplotlib.ticker import (
+        LogLocator,
+        MaxNLocator,
+        NullLocator,
+        ScalarFormatter,
+        StrMethodFormatter,
+    )
 
     low, high = equity.get_ylim()
     is_wide = high / low > 4
     locator = LogLocator(subs=(1, 2, 5)) if is_wide else MaxNLocator(6)
     equity.yaxis.set_major_locator(locator)
     equity.yaxis.set_minor_locator(NullLocator())
-    equity.yaxis.set_major_formatter("{x:.3g}" if is_wide else "{x:.2f}")
+    equity.yaxis.set_major_formatter(
+        StrMethodFormatter("{x:.3g}") if is_wide else ScalarFormatter(useOffset=False)
+    )
 
 
 def _draw_windows(axes: "Axes", one: _Walked) -> None:
     rung = one.shown
-    if len(rung.window_start):
-        steps = np.diff(rung.window_start) / np.timedelta64(1, "D")
-        width = 0.8 * float(np.median(steps)) if len(steps) else 20.0
-        known = np.isfinite(rung.window_sharpe)
-        sharpe = rung.window_sharpe[known]
-        colours = [_GAIN if value > 0 else _LOSS for value in sharpe]
-        starts = rung.window_start[known]
-        axes.bar(starts, sharpe, width=width, align="edge", color=colours)
-    axes.axhline(0.0, color=_INK["soft"], linewidth=0.8)
+    known = np.isfinite(rung.window_sharpe)
     axes.set_title("Sharpe ratio of each window", fontsize=9)
+    if not known.any():
+        axes.set_axis_off()
+        axes.text(0.5, 0.5, "none: no window's returns vary", ha="center")
+        return
+    steps = np.diff(rung.window_start) / np.timedelta64(1, "D")
+    width = 0.8 * float(np.median(steps)) if len(steps) else 20.0
+    sharpe = rung.window_sharpe[known]
+    colours = [_GAIN if value > 0 else _LOSS for value in sharpe]
+    starts = rung.window_start[known]
+    axes.bar(starts, sharpe, width=width, align="edge", color=colours)
+    axes.axhline(0.0, color=_INK["soft"], linewidth=0.8)
 
 
 def _draw_costs(axes: "Axes", both: Sequence[tuple[_Walked, str, float]]) -> None:
