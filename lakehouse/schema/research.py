@@ -89,8 +89,10 @@ WF_SNAPSHOTS = TableSpec(
             """
             WITH ended AS (
                 SELECT timeframe, run_id, lag(run_id) OVER (
-                           PARTITION BY timeframe ORDER BY finished_at, run_id) AS before
-                FROM (SELECT DISTINCT timeframe, run_id FROM wf_snapshots)
+                           PARTITION BY timeframe
+                           ORDER BY finished_at, last_end, run_id) AS before
+                FROM (SELECT timeframe, run_id, max(test_end) AS last_end
+                      FROM wf_snapshots GROUP BY timeframe, run_id)
                 JOIN runs USING (run_id)
                 WHERE flow = 'walk-forward' AND status = 'completed'),
             stitched AS (
