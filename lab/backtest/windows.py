@@ -36,7 +36,8 @@ class WalkForwardPlan:
     train_days, test_days : int, calendar days
         Lengths of the spans; windows roll by the test span.
     years : float
-        How far back from the panel's end the first train span may reach.
+        How far back from the end of the growing test span the first train span may
+        reach.
     slippages_bps : tuple of float, basis points
         Rungs of the cost ladder; parameters are chosen for each on its own.
     embargo_days : int, calendar days
@@ -161,9 +162,11 @@ def cut_windows(
     if panel.n_obs == 0:
         raise BacktestError("panel: no rows to walk forward over")
     ts, end = panel.ts, panel.ts[-1] + step(panel.timeframe)
-    horizon = np.timedelta64(round(plan.years * _YEAR_DAYS), "D")
-    begin = max(end - horizon, ts[0].astype("datetime64[D]").astype(ts.dtype))
     train, test = plan.train_days * _DAY, plan.test_days * _DAY
+    # From a point of the grid, so that the oldest window goes when a new one is whole.
+    newest = _EPOCH + ((end - _EPOCH) // test + 1) * test
+    horizon = np.timedelta64(round(plan.years * _YEAR_DAYS), "D")
+    begin = max(newest - horizon, ts[0].astype("datetime64[D]").astype(ts.dtype))
     # Rounded up to the grid.
     first = _EPOCH + -((_EPOCH - (begin + train)) // test) * test
     found: list[Window] = []

@@ -59,6 +59,18 @@ def test_days_of_the_same_complete_windows_are_one_family():
     assert of_run.n_ledger % 30 == 0
 
 
+def test_the_oldest_window_goes_on_the_day_on_which_a_new_one_is_whole():
+    bars, plan = flat(1000), WalkForwardPlan(years=1.5)
+    cuts = [cut_windows(bars.until(n), plan) for n in range(700, 1000)]
+    calendars = [
+        calendar_of(bars.until(n), cut)
+        for n, cut in zip(range(700, 1000), cuts, strict=True)
+    ]
+    assert len({one.family for one in calendars}) in {10, 11}
+    assert len({sum(one.is_complete for one in cut) for cut in cuts}) == 1
+    assert len({one.n_ledger for one in calendars}) == 1
+
+
 def test_the_years_bound_how_far_back_windows_reach():
     bars = flat(1500)
     windows = cut_windows(bars, WalkForwardPlan(years=2))
