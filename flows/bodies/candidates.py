@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from flows.runs import Run
 from lab.backtest.panel import AlignedPanel
 from lab.backtest.walkforward import Tradable
+from lab.errors import SleeveError
 from lab.evolution.sleeve import is_genome, sleeve_from
 from lab.lifecycle.stages import LOCKED, RETIRED
 from lab.sleeves._base import Sleeve
-from lab.sleeves.catalogue import find, sleeves
+from lab.sleeves.catalogue import faults, find, sleeves
 from lakehouse.errors import InputError
 
 
@@ -85,13 +86,22 @@ def find_candidates(
     ------
     InputError
         If a name is neither in the catalogue nor stored.
+    SleeveError
+        If the locked baseline itself cannot be made.
     """
-    found = {one.sleeve_id: one for one in (*_of_catalogue(), *_stored(run))}
+    of_catalogue, wrong = _of_catalogue()
+    found = {one.sleeve_id: one for one in (*of_catalogue, *_stored(run))}
     unknown = sorted(set(names or ()) - set(found))
     if unknown:
+        told = "".join(f"; {where}: {reason}" for where, reason in wrong.items())
         raise InputError(
-            f"--sleeves: no sleeve {', '.join(unknown)}; one of {', '.join(found)}"
+            f"--sleeves: no sleeve {', '.join(unknown)}; one of {', '.join(found)}{told}"
         )
+    if LOCKED not in found:
+        raise SleeveError("; ".join(f"{one}: {wrong[one]}" for one in sorted(wrong)))
+    run.notes += [f"{where}: skipped, {reason}" for where, reason in wrong.items()]
+    if wrong:
+        run.count("sleeves_skipped", len(wrong))
     wanted = set(found) if names is None else {*names, LOCKED}
     kept, without = [], []
     for name in sorted(wanted, key=lambda one: (one != LOCKED, one)):
@@ -108,11 +118,20 @@ def find_candidates(
     return kept
 
 
-def _of_catalogue() -> list[Candidate]:
-    return [
-        Candidate(name, made.variants(), made().configuration, "catalogue")
-        for name, made in sleeves().items()
-    ]
+def _of_catalogue() -> tuple[list[Candidate], dict[str, str]]:
+    # A file or a class that is wrong takes no other down.
+    found, wrong = [], faults()
+    for name, made in sleeves().items():
+        try:
+            own = Candidate(name, made.variants(), made().configuration, "catalogue")
+        except Exception as error:  # noqa: BLE001 - a sleeve is a user's code
+            wrong[name] = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        else:
+            if own.variants:
+                found.append(own)
+            else:
+                wrong[name] = "no combination of its tried values makes sense"
+    return found, wrong
 
 
 def _stored(run: Run) -> list[Candidate]:

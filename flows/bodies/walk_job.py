@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from flows.bodies.candidates import Candidate
 from flows.bodies.market_panel import append_trials, content_hash
 from flows.runs import Run
+from lab.backtest.causality import require_causal
 from lab.backtest.panel import AlignedPanel
 from lab.backtest.walk_frames import walk_frames
 from lab.backtest.walkforward import (
@@ -30,6 +31,7 @@ from lab.backtest.walkforward import (
     cut_windows,
     walk_forward,
 )
+from lab.errors import LabError, SleeveError
 from lab.lifecycle.stages import LOCKED
 
 FLOW: Final = "walk-forward"
@@ -86,10 +88,52 @@ def make_job(
     return Job(f"{FLOW}-{digest[:16]}", family, panel, plan, tuple(candidates))
 
 
-def walk_unit(shared: Shared, variants: tuple[Tradable, ...]) -> SleeveWalk:
-    """Walk one sleeve forward: what other processes are asked to do."""
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A sleeve that could not be walked.
+
+    Attributes
+    ----------
+    sleeve_id : str
+        Which.
+    reason : str
+        One line.
+    """
+
+    sleeve_id: str
+    reason: str
+
+
+def walk_unit(shared: Shared, variants: tuple[Tradable, ...]) -> SleeveWalk | Broken:
+    """Walk one sleeve forward: what other processes are asked to do.
+
+    Whatever is wrong with the sleeve is its result, so that it stops no other's.
+    """
     panel, plan = shared
-    return walk_forward(panel, variants, plan)
+    name = variants[0].sleeve_id
+    try:
+        walk = walk_forward(panel, variants, plan)
+        require_causal(variants[0], panel)
+    except MemoryError:
+        raise
+    except LabError as error:
+        return Broken(name, _one_line(name, error))
+    except Exception as error:  # noqa: BLE001 - a sleeve is a user's code
+        return Broken(name, _one_line(name, error, kind=type(error).__name__))
+    return walk
+
+
+def require_walked(found: SleeveWalk | Broken) -> SleeveWalk:
+    """Return the walk of a sleeve that there is no going on without.
+
+    Raises
+    ------
+    SleeveError
+        If it could not be walked.
+    """
+    if isinstance(found, Broken):
+        raise SleeveError(f"{found.sleeve_id}: {found.reason}")
+    return found
 
 
 def finished(run: Run, job: Job) -> set[str]:
@@ -138,6 +182,11 @@ def baseline_of(snapshots: pa.Table) -> Baseline:
         for row in snapshots.to_pylist()
         if row["sharpe"] is not None
     }
+
+
+def _one_line(name: str, error: Exception, *, kind: str = "") -> str:
+    said = " ".join(str(error).split()).removeprefix(name).removeprefix(": ").strip()
+    return f"{kind}: {said}" if kind else said
 
 
 def _code_hash() -> str:

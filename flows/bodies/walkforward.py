@@ -14,10 +14,12 @@ from flows.bodies.genome_trials import enter_earlier_genomes
 from flows.bodies.market_panel import open_panel
 from flows.bodies.sleeve_registry import NewSleeve, register_sleeves
 from flows.bodies.walk_job import (
+    Broken,
     Job,
     finished,
     keep_walk,
     make_job,
+    require_walked,
     stored_baseline,
     walk_unit,
 )
@@ -27,7 +29,9 @@ from flows.runs import Run
 from lab.backtest.ledger import LEDGER_BPS
 from lab.backtest.walk_frames import sharpes_of, walk_frames
 from lab.backtest.walkforward import WalkForwardPlan, cut_windows
+from lab.errors import SleeveError
 from lab.evolution.sleeve import is_genome
+from lab.lifecycle.stages import LOCKED
 from lakehouse.errors import InputError
 
 
@@ -76,6 +80,9 @@ def run_walkforward(
         If an argument is no time, number or sleeve, or there are no bars.
     BacktestError
         If the bars are too few for one window.
+    SleeveError
+        If the locked baseline breaks, or every other sleeve: any other that breaks is
+        left out, counted and told.
 
     Notes
     -----
@@ -89,7 +96,8 @@ def run_walkforward(
     if _is_completed(run, job):
         run.run_id = job.run_id
         return f"{timeframe}: complete already, nothing was left to do"
-    _work(run, job, ray=ray, workers=workers)
+    job = _work(run, job, ray=ray, workers=workers)
+    run.parameters |= _described(job)
     _register(run, job)
     _judge(run, job)
     run.notes += compare_with_previous(run, job)
@@ -117,7 +125,8 @@ def compute_walks(run: Run, parameters: Mapping[str, Any]) -> tuple[pa.Table, pa
     )
     candidates = find_candidates(run, panel, names=parameters["sleeves"])
     units = [one.variants for one in candidates]
-    walks = dict(map_tasks(walk_unit, units, common=(panel, plan)))
+    found = map_tasks(walk_unit, units, common=(panel, plan))
+    walks = {k: require_walked(one) for k, one in found}
     baseline = sharpes_of(walks[0])
     frames = [
         walk_frames(walk, panel, run_id=run.run_id, baseline=baseline if k else {})
@@ -161,9 +170,9 @@ def _is_completed(run: Run, job: Job) -> bool:
     return bool(found.num_rows)
 
 
-def _work(run: Run, job: Job, *, ray: str | None, workers: int | None) -> None:
+def _work(run: Run, job: Job, *, ray: str | None, workers: int | None) -> Job:
     # The baseline first: the others' rows say how they stand to it. A bred sleeve's
-    # search counts on these days too.
+    # search counts on these days too. Returns the job without the sleeves that broke.
     done = finished(run, job)
     left = [one for one in job.candidates if one.sleeve_id not in done]
     run.count("sleeves_kept", len(job.candidates) - len(left))
@@ -171,7 +180,7 @@ def _work(run: Run, job: Job, *, ray: str | None, workers: int | None) -> None:
     shared = (job.panel, job.plan)
     first, *others = job.candidates
     if first.sleeve_id not in done:
-        keep_walk(run, job, walk_unit(shared, first.variants), {})
+        keep_walk(run, job, require_walked(walk_unit(shared, first.variants)), {})
     if any(is_genome(one.configuration) for one in others):
         work = replace(run, run_id=job.run_id)
         enter_earlier_genomes(work, *shared, ray=ray, workers=workers)
@@ -179,8 +188,28 @@ def _work(run: Run, job: Job, *, ray: str | None, workers: int | None) -> None:
     units = [one.variants for one in others if one.sleeve_id not in done]
     walks = map_tasks(walk_unit, units, common=shared, ray=ray, workers=workers)
     label = f"walk forward {job.panel.timeframe}"
+    broken = []
     for _, walk in track(walks, label, total=len(units)):
-        keep_walk(run, job, walk, baseline)
+        if isinstance(walk, Broken):
+            broken.append(walk)
+        else:
+            keep_walk(run, job, walk, baseline)
+    return _without(run, job, sorted(broken, key=lambda one: one.sleeve_id))
+
+
+def _without(run: Run, job: Job, broken: list[Broken]) -> Job:
+    # A broken sleeve stops no other, unless there is no other.
+    if not broken:
+        return job
+    told = [f"{one.sleeve_id}: skipped, {one.reason}" for one in broken]
+    names = {one.sleeve_id for one in broken}
+    kept = tuple(one for one in job.candidates if one.sleeve_id not in names)
+    if len(kept) == 1:
+        raise SleeveError(f"no sleeve is left beside {LOCKED}: {'; '.join(told)}")
+    run.notes += told
+    run.count("sleeves_walked", -len(broken))
+    run.count("sleeves_skipped", len(broken))
+    return replace(job, candidates=kept)
 
 
 def _register(run: Run, job: Job) -> None:

@@ -3,6 +3,8 @@
 A sleeve is in the catalogue once its file is in this package: every concrete subclass of
 `Sleeve` that a module of the package defines, unless the module's name begins with an
 underscore. Modules kept elsewhere can be added as an argument; the caller imports them.
+A file that cannot be imported hides its own sleeves, not those of the others: `faults`
+says which, and why.
 """
 
 import importlib
@@ -68,13 +70,26 @@ def find(
     return catalogue[sleeve_id]
 
 
+def faults() -> dict[str, str]:
+    """Return the files of the package that cannot be imported, and why, in a line each."""
+    return _imported()[1]
+
+
 def _own_modules() -> list[ModuleType]:
-    names = sorted(one.name for one in pkgutil.iter_modules(lab.sleeves.__path__))
-    return [
-        importlib.import_module(f"lab.sleeves.{name}")
-        for name in names
-        if name != "catalogue" and not name.startswith("_")
-    ]
+    return _imported()[0]
+
+
+def _imported() -> tuple[list[ModuleType], dict[str, str]]:
+    modules, wrong = [], {}
+    for name in sorted(one.name for one in pkgutil.iter_modules(lab.sleeves.__path__)):
+        if name == "catalogue" or name.startswith("_"):
+            continue
+        try:
+            modules.append(importlib.import_module(f"lab.sleeves.{name}"))
+        except Exception as error:  # noqa: BLE001 - a user's file may raise anything
+            reason = " ".join(str(error).split())
+            wrong[f"lab/sleeves/{name}.py"] = f"{type(error).__name__}: {reason}"
+    return modules, wrong
 
 
 def _defined(module: ModuleType) -> list[type[Sleeve]]:

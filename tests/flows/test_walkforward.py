@@ -1,6 +1,9 @@
 """The walk-forward flow: what it writes, once, and what it says."""
 
+import importlib
 import json
+import re
+import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -9,15 +12,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+import lab.sleeves
 from flows.bodies.candidates import resolve_sleeve
 from flows.bodies.ingest import ingest_bars
 from flows.bodies.market_panel import append_trials, content_hash, open_panel
 from flows.bodies.replay import replay_run
 from flows.bodies.sleeve_registry import NewSleeve, register_sleeves
+from flows.bodies.walk_job import Broken, walk_unit
 from flows.bodies.walkforward import run_walkforward
 from flows.runs import Outcome, Run
 from flows.wiring import open_workplace
 from lab.backtest.ledger import Trial, TrialMatrix
+from lab.backtest.walkforward import WalkForwardPlan
 from lab.errors import BacktestError, SleeveError
 from lab.evolution.alphabet import Scope
 from lab.evolution.breeding import random_genome
@@ -27,6 +33,7 @@ from lab.sleeves.phase37 import Phase37
 from lakehouse.errors import InputError
 from lakehouse.query import connect
 from tests.flows.conftest import forget_settings, run_plainly
+from tests.lab.sleeves.panels import panel
 from tests.simulators import walks
 from tests.simulators.places import Place
 
@@ -320,3 +327,105 @@ def test_a_trial_is_entered_once_whoever_tries_it_again(place: Place):
     )
     assert rows("trials").num_rows == rows("trial_returns").num_rows == 4
     assert sorted(rows("trials")["run_id"].to_pylist()) == ["r1", "r1", "r1", "r2"]
+
+
+BAD = """
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from lab.sleeves._base import Sleeve, ranged
+
+
+@dataclass(frozen=True)
+class Mine(Sleeve):
+    sleeve_id: ClassVar[str] = "mine"
+    lookback: int = ranged({default}, 2, 50, tried=(5, 6))
+
+    def positions(self, panel):
+        close = np.nan_to_num(panel.close)
+        {body}
+"""
+
+
+@pytest.fixture
+def own_sleeve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Add a user's file to the catalogue while the test runs."""
+
+    def add(source: str) -> None:
+        (tmp_path / "mine.py").write_text(source, encoding="utf-8")
+        importlib.invalidate_caches()
+
+    monkeypatch.setattr(lab.sleeves, "__path__", [*lab.sleeves.__path__, str(tmp_path)])
+    yield add
+    sys.modules.pop("lab.sleeves.mine", None)
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("raise KeyError('two\\nlines')", "KeyError: "),
+        ("return np.full(close.shape, np.nan)", "positions must be finite"),
+        ("return np.zeros(3)", r"positions of shape \(3,\)"),
+        ("return None", "AttributeError: "),
+        ("return np.full(close.shape, 2.0)", "add up to more than 1"),
+        (
+            "return np.sign(np.roll(close, -1, axis=0) - close) / panel.n_assets",
+            "leaks: weights of ....-..-.. are others",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_sleeve_is_its_result(own_sleeve, body: str, told: str):
+    own_sleeve(BAD.format(default=5, body=body))
+    plan = WalkForwardPlan(train_days=60, years=1)
+    noise = np.random.default_rng(0).normal(0, 0.02, (300, 2))
+    bars = panel(100 * np.exp(np.cumsum(noise, axis=0)))
+    found = walk_unit((bars, plan), sleeves()["mine"].variants())
+    assert isinstance(found, Broken)
+    assert found.sleeve_id == "mine"
+    assert re.search(told, found.reason)
+    assert "\n" not in found.reason
+
+
+def test_a_broken_sleeve_is_left_out_and_told_and_the_others_run(
+    bars: Place, own_sleeve
+):
+    own_sleeve(BAD.format(default=5, body="raise ValueError('no')"))
+    done = walked(sleeves=["mine", *FEW])
+    assert "mine: skipped, ValueError: no" in done.notes
+    assert (done.counts["sleeves_walked"], done.counts["sleeves_skipped"]) == (3, 1)
+    assert done.parameters["sleeves"] == ["phase37", *FEW]
+    for table in ("sleeve_returns", "wf_snapshots", "sleeves"):
+        assert set(rows(table)["sleeve_id"].to_pylist()) == {"phase37", *FEW}
+    assert replay_run(open_workplace(), done.run_id).is_equal
+
+
+@pytest.mark.parametrize("source", ["def (:\n", "import nothing_there\n"])
+def test_a_file_that_cannot_be_imported_hides_only_its_own_sleeves(
+    bars: Place, own_sleeve, source: str
+):
+    own_sleeve(source)
+    done = walked()
+    assert any(note.startswith("lab/sleeves/mine.py: skipped, ") for note in done.notes)
+    assert done.counts["sleeves_skipped"] == 1
+    with pytest.raises(InputError, match=r"no sleeve mine; .*; lab/sleeves/mine\.py: "):
+        walked(sleeves=["mine"])
+
+
+def test_defaults_out_of_range_are_told_and_the_others_run(bars: Place, own_sleeve):
+    own_sleeve(BAD.format(default=99, body="return close * 0.0"))
+    assert any(one.startswith("mine: skipped, ") for one in walked().notes)
+
+
+def test_no_sleeve_left_beside_the_baseline_is_an_error(bars: Place, own_sleeve):
+    own_sleeve(BAD.format(default=5, body="raise ValueError('no')"))
+    told = "^no sleeve is left beside phase37: mine: skipped, ValueError: no$"
+    with pytest.raises(SleeveError, match=told):
+        walked(sleeves=["mine"])
+
+
+def test_a_broken_baseline_is_an_error(bars: Place, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Phase37, "positions", lambda self, panel: panel.close * np.nan)
+    with pytest.raises(SleeveError, match=r"^phase37: .*positions must be finite$"):
+        walked()
