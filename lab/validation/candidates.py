@@ -143,10 +143,11 @@ class Figures:
 
 
 def dsr(candidate: Candidate) -> Figures:
-    """Judge by the deflated Sharpe ratio.
+    """Judge by the deflated Sharpe ratio, at the variance of luck.
 
     What would change it is told at the variance that the trials have now, although more
-    days would lower that too.
+    days would lower that too. `dsr_at_trial_variance` is reported: the same at the whole
+    variance of the trials, skill and costs included.
     """
     evidence, found = candidate.evidence, candidate.found
     least = evidence.rules.dsr_min
@@ -154,7 +155,7 @@ def dsr(candidate: Candidate) -> Figures:
     if found is None:
         return Figures(thresholds)
     shape = {"skewness": found.skewness, "kurtosis": found.kurtosis}
-    variance, n_trials = evidence.trial_variance, candidate.n_trials
+    variance, n_trials = evidence.luck_variance, candidate.n_trials
     luck = expected_maximum_sharpe(variance, n_trials)
     value = deflated_sharpe(
         found.sharpe,
@@ -169,7 +170,15 @@ def dsr(candidate: Candidate) -> Figures:
         "sharpe": found.sharpe,
         "sharpe_annual": candidate.annual(found.sharpe),
         **shape,
-        "trial_variance": variance,
+        "luck_variance": variance,
+        "trial_variance": evidence.trial_variance,
+        "dsr_at_trial_variance": deflated_sharpe(
+            found.sharpe,
+            found.n_obs,
+            trial_variance=evidence.trial_variance,
+            n_trials=n_trials,
+            **shape,
+        ),
         "expected_maximum_sharpe": luck,
         "expected_maximum_sharpe_annual": candidate.annual(luck),
         "effective_rank": evidence.effective_rank,

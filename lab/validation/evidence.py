@@ -6,6 +6,11 @@ of a family meets the same luck, in any order and on any number of workers.
 The Reality Check compares trials at the same volatility, so its performance measure is
 the Sharpe ratio. On raw means it would compare how much of the book they used: trials
 of ten times the volatility would set a hurdle that a quiet one cannot reach.
+
+The deflated Sharpe ratio asks how far luck alone spreads the trials. Their variance says
+so only while none has skill and none bleeds to death on costs; both spread them too. So
+luck's variance is that of the trials, but at most the sampling variance that Sharpe
+ratios of trials without skill have over so many days.
 """
 
 import hashlib
@@ -98,6 +103,9 @@ class FamilyEvidence:
         Returns of the locked baseline.
     trial_variance : float
         Of the daily Sharpe ratios of the trials that vary, ddof 1.
+    luck_variance : float
+        What luck alone can have spread them by: `trial_variance`, at most
+        `sampling_variance` of the trials.
     n_varying : int
         How many do.
     effective_rank : float
@@ -119,6 +127,7 @@ class FamilyEvidence:
     rules: GateRules
     baseline: FloatArray | None
     trial_variance: float
+    luck_variance: float
     n_varying: int
     effective_rank: float
     problem: str
@@ -166,6 +175,7 @@ def weigh_family(
         rules=rules,
         baseline=baseline,
         trial_variance=0.0,
+        luck_variance=0.0,
         n_varying=n_varying,
         effective_rank=0.0,
         problem=problem,
@@ -182,6 +192,34 @@ def at_one_volatility(returns: FloatArray) -> FloatArray:
     deviation = returns.std(axis=0, ddof=1)
     scaled: FloatArray = returns / np.where(deviation > 0, deviation, 1.0)
     return scaled
+
+
+def sampling_variance(scaled: FloatArray, *, block: float) -> float:
+    """Return the variance that the Sharpe ratios of trials without skill would have.
+
+    The mean over the trials of the variance of their mean at a volatility of 1, serial
+    correlation up to the block length counted with Bartlett's weights; at least 1 / n,
+    what independent days have.
+
+    Parameters
+    ----------
+    scaled : ndarray of shape (n_days, n_trials), float64
+        Returns at a standard deviation of 1.
+    block : float, days
+        Mean block length.
+
+    References
+    ----------
+    .. [1] Lo (2002), The Statistics of Sharpe Ratios, Financial Analysts Journal 58(4).
+    .. [2] Newey & West (1987), Econometrica 55(3).
+    """
+    n_days = len(scaled)
+    centred = scaled - scaled.mean(axis=0)
+    long_run = 1.0
+    for lag in range(1, min(math.ceil(block), n_days)):
+        together = float(np.mean((centred[lag:] * centred[:-lag]).sum(axis=0)))
+        long_run += 2.0 * (1.0 - lag / math.ceil(block)) * together / n_days
+    return max(long_run, 1.0) / n_days
 
 
 def family_seed(family: str, rules: GateRules) -> tuple[int, int]:
@@ -233,9 +271,11 @@ def _resample(evidence: FamilyEvidence, is_varying: BoolArray) -> FamilyEvidence
         overfitting = probability_of_backtest_overfitting(
             varying, n_blocks=rules.n_blocks
         )
+    variance = float(np.var(sharpes, ddof=1)) if len(sharpes) > 1 else 0.0
     return replace(
         evidence,
-        trial_variance=float(np.var(sharpes, ddof=1)) if len(sharpes) > 1 else 0.0,
+        trial_variance=variance,
+        luck_variance=min(variance, sampling_variance(compared, block=block)),
         effective_rank=matrix.effective_rank,
         block=block,
         check=reality_check_of(compared, counts),

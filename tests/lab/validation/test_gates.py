@@ -11,7 +11,7 @@ from lab.backtest.ledger import Trial, TrialMatrix, trial_tables
 from lab.backtest.steps import Fill
 from lab.errors import ValidationError
 from lab.validation.bootstrap import draw_counts
-from lab.validation.evidence import family_seed
+from lab.validation.evidence import family_seed, sampling_variance
 from lab.validation.gates import (
     GATES,
     GateRules,
@@ -73,7 +73,7 @@ def test_a_verdict_holds_what_it_takes_to_decide_it_again():
         i["n_obs"],
         skewness=i["skewness"],
         kurtosis=i["kurtosis"],
-        trial_variance=i["trial_variance"],
+        trial_variance=i["luck_variance"],
         n_trials=i["n_trials"],
     )
     assert again == i["dsr"]
@@ -230,7 +230,8 @@ def test_the_distances_are_where_the_verdict_turns():
     good, matrix = good_family(sharpe=1.5)
     dsr, reality, pbo = decide_gates("good", good, matrix, days=DAYS, rules=RULES)
     needed, i = dsr.distances, dsr.inputs
-    shape = {k: i[k] for k in ("skewness", "kurtosis", "trial_variance")}
+    shape = {k: i[k] for k in ("skewness", "kurtosis")}
+    shape["trial_variance"] = i["luck_variance"]
     at = deflated_sharpe(
         needed["sharpe_needed"], i["n_obs"], n_trials=i["n_trials"], **shape
     )
@@ -355,3 +356,29 @@ def test_how_much_of_the_book_a_trial_used_changes_no_verdict():
         assert one.is_passed == other.is_passed
         for name in ("p_value", "p_value_of_best", "p_value_against_baseline", "dsr"):
             assert one.inputs.get(name) == pytest.approx(other.inputs.get(name))
+
+
+def test_trials_that_bleed_on_costs_do_not_raise_what_luck_explains():
+    good, matrix = good_family(sharpe=1.5)
+    rng = np.random.default_rng(5)
+    costs = rng.uniform(0.05, 0.2, (20, 1)) * 0.01
+    bleeding = family(
+        good[None], series(2, n_trials=39), series(3, n_trials=20) - costs
+    )
+    plain = decide_gates("good", good, matrix, rules=RULES)[0].inputs
+    found = decide_gates("good", good, bleeding, rules=RULES)[0].inputs
+    assert found["trial_variance"] > 4 * plain["trial_variance"]
+    assert found["luck_variance"] == pytest.approx(1 / N_DAYS, rel=0.2)
+    assert found["dsr_at_trial_variance"] < 0.01 < found["dsr"] < plain["dsr"]
+
+
+def test_luck_has_the_variance_of_sharpe_ratios_without_skill():
+    rng = np.random.default_rng(8)
+    for memory in (0.0, 0.3, -0.3):
+        noise = rng.standard_normal((2000, 300))
+        for row in range(1, 2000):
+            noise[row] += memory * noise[row - 1]
+        scaled = noise / noise.std(axis=0, ddof=1)
+        found = sampling_variance(scaled, block=15.0)
+        seen = float(np.var(scaled.mean(axis=0)))
+        assert found == pytest.approx(max(seen, 1 / 2000), rel=0.2)
