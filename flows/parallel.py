@@ -213,6 +213,8 @@ def _cluster(address: str, workers: int | None) -> Iterator[Any]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray's coming default, said here so that it does not warn: devices stay as set.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if address != LOCAL:  # something may answer there that is no Ray
+        os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "5")
     _require_answer(address)
     import ray
 

@@ -167,6 +167,11 @@ def _speaker(run: Run, sleeve: str) -> Speaker:
             f"--sleeve {sleeve}: no completed walk-forward of it; "
             "run `alphalake walkforward` first"
         )
+    if not known:
+        raise InputError(
+            f"--sleeve {sleeve}: no sleeve is registered yet; "
+            "run `alphalake walkforward` first"
+        )
     raise InputError(f"--sleeve {sleeve}: unknown{near_names(sleeve, known)}")
 
 

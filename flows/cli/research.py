@@ -1,6 +1,7 @@
 """Verbs of the walk-forward lab: from a sleeve to its verdict, and what proves both."""
 
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated, Any
 
 import typer
@@ -8,6 +9,7 @@ import typer
 from flows.cli.data import run_and_tell
 from flows.cli.session import output, watching
 from flows.cli.verdicts import split_list
+from lakehouse.errors import InputError
 
 AS_OF = Annotated[
     str | None,
@@ -59,6 +61,9 @@ def walkforward(
     """Walk every sleeve forward: parameters from the train span, judged after it."""
     from flows.bodies.walkforward import run_walkforward
 
+    if plots is not None:
+        _require_folder(plots)
+
     def load() -> Any:
         from flows.walkforward import walk_forward
 
@@ -85,6 +90,18 @@ def walkforward(
         with watching():
             written = write_plots(open_workplace().lake, outcome.run_id, plots)
         output().remark(f"{len(written)} plots in {plots}")
+
+
+def _require_folder(folder: Path) -> None:
+    # Before the work, not after it.
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"--plots {folder}: cannot be written: {error.strerror}"
+        ) from error
 
 
 def evolve(

@@ -400,3 +400,21 @@ def test_verify_proves_the_chain_of_sleeve_transitions(
     assert re.fullmatch(
         r"alphalake: table sleeve_transitions: row \d: [^\n]*\n", err
     ), err
+
+
+def test_a_folder_for_plots_is_tried_before_the_work(
+    capsys: pytest.CaptureFixture[str], place: Place
+):
+    file = place.folder / "taken"
+    file.touch()
+    status, out, err = call(capsys, "--json", "walkforward", "--plots", str(file))
+    assert (status, err) == (2, "")
+    assert json.loads(out) == {
+        "error": f"--plots {file}: cannot be written: File exists"
+    }
+
+
+def test_gates_say_that_nothing_was_walked_yet(capsys: pytest.CaptureFixture[str]):
+    status, _, err = call(capsys, "gates", "--sleeve", "phase37")
+    assert status == 2
+    assert "no sleeve is registered yet; run `alphalake walkforward` first" in err
