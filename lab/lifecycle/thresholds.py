@@ -120,9 +120,9 @@ def measure(
 def _genesis(evidence: Evidence, _: LifecycleRules) -> list[Distance]:
     if evidence.backtest is not None:
         days = float(evidence.backtest.n_obs)
-        return [Distance("genesis", "days tried", days, "a backtest", is_met=True)]
+        return [Distance("genesis", "days of backtest", days, "> 0", is_met=True)]
     change = "the next walk-forward tries it"
-    return [_unknown(evidence, "genesis", "days tried", "a backtest", change)]
+    return [_unknown(evidence, "genesis", "days of backtest", "> 0", change)]
 
 
 def _backtest(evidence: Evidence, rules: LifecycleRules) -> list[Distance]:
