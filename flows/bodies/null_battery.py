@@ -260,7 +260,9 @@ def _keep(run: Run, report: dict[str, Any], result: BatteryResult) -> None:
 
 
 def _tell(run: Run, report: dict[str, Any], result: BatteryResult) -> None:
-    run.notes += [f"{kind}: {_line(one)}" for kind, one in result.shares.items()]
+    run.notes += [
+        f"{kind}: {_line(one)}" for kind, one in result.shares.items() if kind != "all"
+    ]
     for one in result.outcomes:
         if one.promoted:
             run.notes.append(
