@@ -316,6 +316,6 @@ def _told(run: Run, cycle: _Cycle, result: SearchResult) -> str:
         run.notes.append(f"{sleeve.sleeve_id}: gates passed: {passed}")
     return (
         f"{cycle.panel.timeframe}: cycle {cycle.number}: {plural(len(bred), 'genome')} "
-        f"bred, {n_kept} kept; {len(result.candidates)} of {len(result.finalists)} judged "
-        f"passed every gate over {result.matrix.n_trials} trials"
+        f"bred, {n_kept} kept; {len(result.candidates)} of the {len(result.finalists)} "
+        f"fittest passed every gate over {result.matrix.n_trials} trials"
     )
