@@ -53,7 +53,11 @@ export function formatRatio(value, digits = 2) {
   return value === null || value === undefined ? "–" : value.toFixed(digits).replace("-", "−");
 }
 
-const digitsOf = (ticks, least) => (ticks.some((tick) => Math.abs(tick * 10 - Math.round(tick * 10)) > 1e-9) ? 2 : least);
+function digitsOf(ticks, least) {
+  let digits = least;
+  while (digits < 6 && ticks.some((tick) => Math.abs(tick - Number(tick.toFixed(digits))) > 1e-9)) digits += 1;
+  return digits;
+}
 
 export function formatShare(value, digits = 1) {
   return formatPercent(value, digits).replace("-", "−");
@@ -160,9 +164,10 @@ export function plotWindows(container, windows) {
     svg.append(bar);
   });
   let last = -Infinity;
-  windows.start.forEach((start, i) => {
-    const year = start.slice(0, 4);
-    if (i && windows.start[i - 1].slice(0, 4) === year) return;
+  const years = windows.start.map((start) => start.slice(0, 4));
+  const isLong = new Set(years).size > 2;
+  years.forEach((year, i) => {
+    if (i ? years[i - 1] === year : isLong) return;
     if (x(i + 0.5) - last < 46) return;
     last = x(i + 0.5);
     svg.append(node("text", { x: Math.max(SMALL.left + 14, last), y: SMALL.height - 10, "text-anchor": "middle" }, year));
