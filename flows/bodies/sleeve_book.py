@@ -43,15 +43,19 @@ WHERE held.kind = 'sleeve'
 QUALIFY row_number() OVER (PARTITION BY held.artefact_id ORDER BY held.seq DESC) = 1
 """
 
-# The newest completed run of each bar length is at place 1, the one before at 2.
+# The newest completed run of each bar length is at place 1, the one before at 2; those
+# of the standard plan and of every sleeve come before any other.
 _PLACES: Final = """
 WITH ended AS (
-    SELECT run_id, finished_at FROM runs
+    SELECT run_id, finished_at,
+           coalesce(json_extract_string(parameters, '$.is_standard'), 'true')
+               AS is_standard
+    FROM runs
     WHERE flow = 'walk-forward' AND status = 'completed'),
 placed AS (
     SELECT timeframe, run_id, finished_at AS ran_at,
            row_number() OVER (PARTITION BY timeframe
-               ORDER BY finished_at DESC, run_id DESC) AS place
+               ORDER BY is_standard DESC, finished_at DESC, run_id DESC) AS place
     FROM (SELECT DISTINCT timeframe, run_id FROM wf_snapshots) JOIN ended USING (run_id)
     QUALIFY place <= 2)
 """

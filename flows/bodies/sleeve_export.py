@@ -41,7 +41,8 @@ SELECT * FROM sleeve_returns
 WHERE phase = 'test' AND known_ts <= $as_of AND run_id = (
     SELECT run_id FROM runs
     WHERE flow = 'walk-forward' AND status = 'completed' AND finished_at <= $as_of
-    ORDER BY finished_at DESC, run_id DESC LIMIT 1)
+    ORDER BY coalesce(json_extract_string(parameters, '$.is_standard'), 'true') DESC,
+             finished_at DESC, run_id DESC LIMIT 1)
 ORDER BY sleeve_id, timeframe, slippage_bps, ts
 """
 

@@ -31,6 +31,7 @@ from lab.backtest.walk_frames import sharpes_of, walk_frames
 from lab.backtest.walkforward import WalkForwardPlan, cut_windows
 from lab.errors import SleeveError
 from lab.evolution.sleeve import is_genome
+from lab.lifecycle.gather import STRESSED_BPS
 from lab.lifecycle.stages import LOCKED
 from lakehouse.errors import InputError
 
@@ -92,7 +93,9 @@ def run_walkforward(
     panel = open_panel(run, timeframe=timeframe, as_of=as_of, years=years)
     candidates = find_candidates(run, panel, names=sleeves)
     job = make_job(panel, plan, candidates)
+    is_standard = _is_standard(run, job, is_whole=sleeves is None)
     run.parameters |= _described(job) | {"slippage": slippage}
+    run.parameters |= {"is_standard": is_standard}
     if _is_completed(run, job):
         run.run_id = job.run_id
         return f"{timeframe}: complete already, nothing was left to do"
@@ -101,6 +104,10 @@ def run_walkforward(
     _register(run, job)
     _judge(run, job)
     run.notes += compare_with_previous(run, job)
+    if not is_standard:
+        run.notes.append(
+            "of another plan or without every sleeve: it is kept, but moves no sleeve"
+        )
     run.run_id = job.run_id
     return _told(job)
 
@@ -162,6 +169,21 @@ def _described(job: Job) -> dict[str, Any]:
         "sleeves": [one.sleeve_id for one in job.candidates],
         "symbols": list(job.panel.symbols),
     }
+
+
+def _is_standard(run: Run, job: Job, *, is_whole: bool) -> bool:
+    # Another plan, or a part of the sleeves, is a family of few trials: what passes its
+    # gates was chosen from more than they count.
+    standard = WalkForwardPlan()
+    is_ladder = set(job.plan.slippages_bps) >= {LEDGER_BPS, STRESSED_BPS}
+    is_plan = job.plan.fill == standard.fill and (
+        cut_windows(job.panel, job.plan) == cut_windows(job.panel, standard)
+    )
+    if not is_ladder or not is_plan:
+        return False
+    every = find_candidates(run, job.panel, names=None)
+    walked = {one.sleeve_id for one in job.candidates}
+    return is_whole or walked >= {one.sleeve_id for one in every}
 
 
 def _is_completed(run: Run, job: Job) -> bool:

@@ -122,6 +122,9 @@ def speakers(
 ) -> dict[str, Speaker]:
     """Return the run that speaks for each sleeve that was walked.
 
+    Only a standard one does: of the standard plan and of every sleeve. Others are
+    families of their own, with fewer trials to answer for.
+
     Parameters
     ----------
     runs, snapshots : Table
@@ -150,6 +153,8 @@ def speakers(
         if run is None:
             continue
         parameters = json.loads(run["parameters"])
+        if not parameters.get("is_standard", True):
+            continue
         one = Speaker(
             row["run_id"],
             row["timeframe"],

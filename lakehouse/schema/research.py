@@ -42,13 +42,16 @@ SLEEVE_RETURNS = TableSpec(
     views=(
         ViewSpec(
             "sleeve_returns_v1",
-            "Out-of-sample rows of the newest completed walk-forward run.",
+            "Out-of-sample rows of the newest completed walk-forward run; one of the"
+            " standard plan and of every sleeve, if there is any.",
             """
             SELECT * FROM sleeve_returns
             WHERE phase = 'test' AND run_id = (
                 SELECT run_id FROM runs
                 WHERE flow = 'walk-forward' AND status = 'completed'
-                ORDER BY finished_at DESC, run_id DESC LIMIT 1)
+                ORDER BY coalesce(json_extract_string(
+                             parameters, '$.is_standard'), 'true') DESC,
+                         finished_at DESC, run_id DESC LIMIT 1)
             """,
         ),
     ),

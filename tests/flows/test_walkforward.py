@@ -28,6 +28,7 @@ from lab.errors import BacktestError, SleeveError
 from lab.evolution.alphabet import Scope
 from lab.evolution.breeding import random_genome
 from lab.evolution.sleeve import GenomeSleeve
+from lab.lifecycle.gather import speakers
 from lab.sleeves.catalogue import sleeves
 from lab.sleeves.phase37 import Phase37
 from lakehouse.errors import InputError
@@ -267,6 +268,24 @@ def test_a_ladder_without_the_judged_rung_is_walked_and_not_judged(bars: Place):
     assert sorted(set(rows("wf_snapshots")["slippage_bps"].to_pylist())) == [0, 20]
     assert rows("gate_verdicts").num_rows == 0
     assert rows("trials").num_rows == done.counts["trials"]
+
+
+def test_a_part_of_the_sleeves_or_another_plan_speaks_for_no_sleeve(place: Place):
+    run_plainly("ingest-ohlcv", ingest_bars, source="sample", timeframe="1d")
+    whole = run_plainly("walk-forward", run_walkforward, workers=1)
+    assert whole.parameters["is_standard"]
+    part = run_plainly("walk-forward", run_walkforward, sleeves=FEW, workers=1)
+    other = run_plainly("walk-forward", run_walkforward, train_days=365, workers=1)
+    for one in (part, other):
+        assert not one.parameters["is_standard"]
+        assert "it is kept, but moves no sleeve" in one.notes[-1]
+    ended = rows("runs"), rows("wf_snapshots")
+    asked = {"as_of": open_workplace().clock.now(), "timeframe": "1d"}
+    found = speakers(*ended, **asked)
+    assert {one.run_id for one in found.values()} == {whole.run_id}
+    with connect(open_workplace().root) as session:
+        shown = session.sql("SELECT DISTINCT run_id FROM sleeve_returns_v1").rows()
+    assert [row["run_id"] for row in shown] == [whole.run_id]
 
 
 @pytest.mark.parametrize(
