@@ -27,7 +27,6 @@ DATA_TABLES: Final = (
 )
 # A network's forecast costs a thousand times a baseline's: the demo makes fewer.
 MODEL_STRIDE: Final = {"1d": 2, "1h": 3}
-WALK_YEARS: Final = {"1d": 8.0, "1h": 2.5}
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +160,7 @@ def run_story(plan: DemoPlan, tell: Callable[[str, str], None]) -> list[Outcome]
     # The ensemble learns from scores, as of past moments, and is then scored itself.
     done("ensemble", train_ensemble(timeframe=plan.timeframe, is_backfill=True))
     done("judge", score_signals(timeframe=plan.timeframe))
-    years = WALK_YEARS[plan.timeframe]
-    done("walkforward", walk_forward(timeframe=plan.timeframe, years=years))
+    done("walkforward", walk_forward(timeframe=plan.timeframe))
     done("lifecycle", sleeve_lifecycle())
     done("publish", publish())
     return outcomes
