@@ -30,6 +30,7 @@ from lakehouse.errors import RefusedError
 from lakehouse.schema.telemetry import EVALUATIONS
 
 MODULE: Final = "leak-lab"
+PRACTICE: Final = "a practice market"
 PRACTICE_DAYS: Final = 700
 PRACTICE_HOURS: Final = 1400
 LAKE_SPANS: Final = {"1d": timedelta(days=900), "1h": timedelta(days=90)}
@@ -97,7 +98,7 @@ def run_leaks(run: Run, *, seed: int = 0) -> str:
 
 def _markets(run: Run, seed: int) -> Iterator[tuple[str, Market]]:
     yield (
-        "a practice market",
+        PRACTICE,
         practice_market(seed=seed, n_days=PRACTICE_DAYS, n_hours=PRACTICE_HOURS),
     )
     lake = lake_market(run)

@@ -83,6 +83,10 @@ class FillRule(Protocol):
         """
 
 
+class NothingToCompareError(ValidationError):
+    """A subject says nothing of the past that is asked about."""
+
+
 @dataclass(frozen=True)
 class LeakVerdict:
     """What the checker found of one subject.
@@ -178,7 +182,7 @@ def check_causal(
 
     Raises
     ------
-    ValidationError
+    NothingToCompareError
         If no row could be compared: a check of nothing proves nothing.
 
     Notes
@@ -206,7 +210,7 @@ def check_causal(
             detail = f"cut {_day(plan.cut)}, {plan.future}: {difference}"
             return LeakVerdict(subject.name, True, n_rows, n_telling, detail)  # noqa: FBT003 - in the fields' order
     if n_rows == 0:
-        raise ValidationError(f"leak lab: {subject.name}: no row to compare")
+        raise NothingToCompareError(f"leak lab: {subject.name}: no row to compare")
     return LeakVerdict(subject.name, False, n_rows, n_telling)  # noqa: FBT003 - in the fields' order
 
 

@@ -14,7 +14,7 @@ from flows.runs import Run
 from flows.wiring import open_workplace
 from lab.validation.grading import Grade, KindGrade, grade_checker
 from lab.validation.leaks import Answers
-from lab.validation.subjects import OfPanel
+from lab.validation.subjects import OfPanel, real_subjects
 from lakehouse.errors import RefusedError
 from tests.flows.conftest import run_plainly
 
@@ -64,6 +64,24 @@ def test_leaks_are_looked_for_on_the_lakes_own_bars_too(workplace):
     assert decision["agent_id"] == "leak-lab"
     assert json.loads(decision["output"]) == {"is_certified": True, "leaks": []}
     assert any(note.startswith("centred window: 12 of 12") for note in done.notes)
+
+
+@pytest.mark.usefixtures("short", "workplace")
+def test_a_lake_without_releases_is_no_error(monkeypatch):
+    run_plainly("ingest-ohlcv", ingest_bars, source="sample")
+    monkeypatch.setattr(
+        body,
+        "real_subjects",
+        lambda *asked: [
+            one for one in real_subjects(*asked) if "surprises" in one.name
+        ],
+    )
+    done = run_plainly("leaks", run_leaks)
+    silent = "the lake's own bars: nothing to say: "
+    assert any(
+        note.startswith(silent) and "feature: release surprises" in note
+        for note in done.notes
+    )
 
 
 @pytest.mark.usefixtures("short", "workplace")
