@@ -11,7 +11,19 @@ import pytest
 
 from tests.simulators.places import Place
 
-HEAVY = ("prefect", "torch", "ray", "mlflow", "pandas", "litestar", "ccxt", "boto3")
+HEAVY = (
+    "prefect",
+    "torch",
+    "ray",
+    "mlflow",
+    "pandas",
+    "litestar",
+    "ccxt",
+    "boto3",
+    "numba",
+    "scipy",
+    "matplotlib",
+)
 LIMIT_S = 0.7
 PROBE = """
 import json, sys
