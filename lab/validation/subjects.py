@@ -214,7 +214,8 @@ def _engine_returns(panel: AlignedPanel) -> FloatArray:
     # Weights that turn with the calendar, not with prices: only the engine can leak.
     turn = np.sin(np.arange(panel.n_obs)[:, None] / 3.0)
     spread = np.array([zlib.crc32(name.encode()) % 7 - 3 for name in panel.symbols])
-    weights = 0.02 * np.sign(turn) * spread * panel.has_bar
+    # The same for an instrument whatever stands beside it: small, for a thousand fit.
+    weights = np.sign(turn) * spread * panel.has_bar / 3000.0
     done = simulate(panel, weights, fill=Fill.NEXT_OPEN, is_by_asset=True)
     if done.asset_gross is None:
         return np.full(panel.close.shape, np.nan)

@@ -20,6 +20,7 @@ from lab.validation.markets import END, Market, cut_moments, moments
 from lab.validation.planted import KINDS, PlantedFill, plant
 from lab.validation.practice import practice_market
 from lab.validation.subjects import EngineFill, OfPanel, engine_fills, real_subjects
+from tests.lab.backtest.random_panels import random_panel
 
 pytestmark = pytest.mark.xdist_group("leaks")
 
@@ -54,6 +55,14 @@ def test_every_planted_leak_is_found_and_no_honest_twin_alarms(seed):
 def test_the_grade_holds_on_other_markets_and_variants(seed):
     grade = grade_checker(seed=seed)
     assert grade.is_passed, [one.wrong for one in grade.kinds]
+
+
+def test_the_engines_returns_can_be_asked_of_a_market_of_300_instruments():
+    subjects = {one.name: one for one in real_subjects("1d", ())}
+    panel = random_panel(0, 40, 300)
+    found = subjects["engine: returns"].work(panel)
+    assert found.shape == (40, 300)
+    assert (np.nan_to_num(found) != 0).any()
 
 
 def test_a_checker_that_finds_nothing_fails_its_examination():
