@@ -63,7 +63,6 @@ def test_init_then_a_whole_day_by_verbs(capsys: pytest.CaptureFixture[str]):
     ("words", "status", "said"),
     [
         (["nonsense"], 2, "No such command 'nonsense'"),
-        (["walkforward"], 2, "No such command 'walkforward'"),
         (["forecast", "--horizon", "x"], 2, "--horizon"),
         (["forecast", "--horizon", "0"], 2, "--horizon"),
         (["forecast", "--nope"], 2, "No such option"),
