@@ -113,6 +113,27 @@ def test_every_deployment_registers_offline(lab: Place):
     assert any("publish" in name for name in automations)
 
 
+def test_the_schedules_fire(lab: Place):
+    # A server whose scheduler fails registers every cron and never starts a run.
+    found = {one["id"]: one for one in ask(lab, "deployments/filter")}
+    due = {one["name"] for one in found.values() if one["schedules"]}
+    assert due == {name for name, cron in SCHEDULES.items() if cron}
+    waiting = {key: one["name"] for key, one in found.items() if one["schedules"]}
+    deadline = time.monotonic() + 120
+    while waiting and time.monotonic() < deadline:
+        for key in list(waiting):
+            asked = {"deployments": {"id": {"any_": [key]}}, "limit": 1}
+            if any(
+                one["auto_scheduled"] for one in ask(lab, "flow_runs/filter", **asked)
+            ):
+                del waiting[key]
+        time.sleep(1)
+    assert sorted(waiting.values()) == []
+    # The tests below start what they need themselves.
+    for key in found:
+        ask(lab, f"deployments/{key}/pause_deployment")
+
+
 def test_a_verb_runs_its_flow_on_the_server(lab: Place):
     done = lab.verb("--json", "ingest", "ohlcv")
     assert done.returncode == 0, done.stderr
