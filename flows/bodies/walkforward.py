@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from flows.bodies.candidates import find_candidates
 from flows.bodies.degradation import compare_with_previous
-from flows.bodies.gates import Judged, decide_sleeve_gates
+from flows.bodies.gates import Judged, Verdicts, decide_sleeve_gates
 from flows.bodies.genome_trials import enter_earlier_genomes
 from flows.bodies.market_panel import open_panel
 from flows.bodies.sleeve_registry import NewSleeve, register_sleeves
@@ -147,7 +147,7 @@ def _plan(
     years: float, train_days: int, test_days: int, slippage: str
 ) -> WalkForwardPlan:
     try:
-        rungs = tuple(float(word) for word in slippage.split(","))
+        rungs = tuple(sorted(float(word) for word in slippage.split(",")))
     except ValueError:
         raise InputError(
             f"--slippage {slippage}: numbers of basis points, e.g. 0,5,10,20"
@@ -181,9 +181,12 @@ def _is_standard(run: Run, job: Job, *, is_whole: bool) -> bool:
     )
     if not is_ladder or not is_plan:
         return False
-    every = find_candidates(run, job.panel, names=None)
+    if is_whole:
+        return True
+    silent = replace(run, notes=[], counts={})
+    every = find_candidates(silent, job.panel, names=None)
     walked = {one.sleeve_id for one in job.candidates}
-    return is_whole or walked >= {one.sleeve_id for one in every}
+    return walked >= {one.sleeve_id for one in every}
 
 
 def _is_completed(run: Run, job: Job) -> bool:
@@ -257,10 +260,27 @@ def _judge(run: Run, job: Job) -> None:
     passed = [name for name, own in verdicts.items() if all(v.is_passed for v in own)]
     n_gates = sum(len(own) for own in verdicts.values())
     n_passed = sum(one.is_passed for own in verdicts.values() for one in own)
+    run.notes += _table(verdicts)
     run.notes.append(
         f"gates: {n_passed} of {n_gates} passed;"
         f" all three by {', '.join(passed) or 'no sleeve'}"
     )
+    run.notes.append(
+        "next: `alphalake gates --sleeve ID` says what would change a verdict,"
+        " `alphalake publish` shows the book on /sleeves"
+    )
+
+
+def _table(verdicts: Verdicts) -> list[str]:
+    # One line a sleeve, the best first; those that never traded last.
+    rows = []
+    for name, own in verdicts.items():
+        sharpe = own[0].inputs.get("sharpe_annual")
+        told = "never traded" if sharpe is None else f"Sharpe {sharpe:5.2f} a year"
+        gates = " ".join(f"{v.gate} {'+' if v.is_passed else '-'}" for v in own)
+        rows.append((sharpe is None, -(sharpe or 0.0), f"{name:<26} {told}, {gates}"))
+    head = "out of sample at 10 bps, on complete windows:"
+    return [head, *(f"  {line}" for _, _, line in sorted(rows))]
 
 
 def _told(job: Job) -> str:
