@@ -91,7 +91,9 @@ def list_runs(
 
 
 def replay(
-    run: Annotated[str, typer.Argument(help="A completed forecast, score or walk-forward run.")],
+    run: Annotated[
+        str, typer.Argument(help="A completed forecast, score or walk-forward run.")
+    ],
 ) -> None:
     """Run a recorded run again at its pinned versions and compare every number."""
     from flows.bodies.replay import replay_run
