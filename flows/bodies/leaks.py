@@ -76,15 +76,15 @@ def run_leaks(run: Run, *, seed: int = 0) -> str:
     _keep(run, seed, grade, found)
     _tell(run, grade, found)
     leaks = {
-        v.subject: v.detail
-        for verdicts in found.values()
+        v.subject: f"{where}, {v.detail}"
+        for where, verdicts in found.items()
         for v in verdicts
         if v.is_leaking
     }
     if leaks:
-        names = ", ".join(sorted(leaks))
+        names, first = ", ".join(sorted(leaks)), min(leaks)
         raise RefusedError(
-            f"{plural(len(leaks), 'leak')}: {names}; {leaks[min(leaks)]}"
+            f"{plural(len(leaks), 'leak')}: {names}; {first} on {leaks[first]}"
         )
     n_subjects = len({v.subject for verdicts in found.values() for v in verdicts})
     return (
@@ -196,7 +196,9 @@ def _tell(run: Run, grade: Grade, found: dict[str, list[LeakVerdict]]) -> None:
         run.notes.append(f"{where}: {checked}")
         if silent:
             run.notes.append(f"{where}: nothing to say: {', '.join(silent)}")
-        run.notes += [f"LEAK {v.subject}: {v.detail}" for v in verdicts if v.is_leaking]
+        run.notes += [
+            f"LEAK {v.subject} on {where}, {v.detail}" for v in verdicts if v.is_leaking
+        ]
         run.count("subjects_checked", len(verdicts))
         run.count("leaks_found", sum(v.is_leaking for v in verdicts))
 

@@ -87,7 +87,7 @@ class SleeveWalk:
     trades : ndarray of shape (n_days, n_rungs), int64
         Instruments traded with a changed target.
     chosen : ndarray of shape (n_windows, n_rungs), int64
-        Variant of each window.
+        Variant of each window; the first where a hole left nothing to choose by.
     weights : ndarray of shape (n_rungs, n_assets), float64
         Target weights decided on the panel's last row.
     configurations : tuple of str, n_variants
@@ -234,15 +234,18 @@ class _Walk:
         )
 
     def _choose(self) -> IntArray:
-        # Chosen variant of each window and rung. One pass over the positions serves the
-        # choice and the ledger.
+        # Chosen variant of each window and rung: the first where nothing tells them
+        # apart. One pass over the positions serves the choice and the ledger.
+        chosen = np.zeros((len(self.windows), len(self.rungs)), dtype=np.int64)
         if len(self.variants) == 1:
-            return np.zeros((len(self.windows), len(self.rungs)), dtype=np.int64)
-        spans = [(one.train, one.test) for one in self.windows]
+            return chosen
+        has_train = np.array([one.has_train for one in self.windows])
+        spans = [(one.train, one.test) for one in self.windows if one.has_train]
         edges = np.unique([[s.start, s.stop] for both in spans for s in both])
         blocks = [(_blocks(edges, a), _blocks(edges, b)) for a, b in spans]
         sums = sweep(self.panel, self._each(), edges, fill=self.fill)
-        return select(sums, blocks, self.rungs).chosen
+        chosen[has_train] = select(sums, blocks, self.rungs).chosen
+        return chosen
 
     def _each(self) -> Iterator[FloatArray]:
         # A few variants' weights at a time, their fixed series noted on the way.

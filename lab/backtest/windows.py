@@ -89,7 +89,8 @@ class Window:
     number : int
         From 0.
     train, test : slice
-        Rows of the panel; between them lie the purged and embargoed rows.
+        Rows of the panel; between them lie the purged and embargoed rows. Train is
+        empty after a hole in the bars as long as a train span.
     is_complete : bool
         Whether all of the test span's time has passed.
     """
@@ -98,6 +99,11 @@ class Window:
     train: slice
     test: slice
     is_complete: bool = True
+
+    @property
+    def has_train(self) -> bool:
+        """Whether there are rows to choose by: a spread needs two."""
+        return bool(self.train.stop - self.train.start >= 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +159,14 @@ def cut_windows(
     ------
     BacktestError
         If the panel holds no train span with a complete test span after it, or the
-        purge leaves too little of a train span.
+        purge leaves too little of every train span.
 
     Notes
     -----
-    Point in time: every row of `train` is known before the first row of `test`.
+    Point in time: every row of `train` is known before the first row of `test`. A
+    window is kept whatever its train span holds, so that a hole in the bars, which
+    comes later, undoes no window before it, and test spans lie where they lie whatever
+    is purged.
     """
     if panel.n_obs == 0:
         raise BacktestError("panel: no rows to walk forward over")
@@ -174,8 +183,7 @@ def cut_windows(
         rows = _rows(ts, start, start + test)
         if rows.stop > rows.start:
             kept = _rows(ts, start - train, start - plan.embargo_days * _DAY)
-            stop = min(kept.stop, rows.start - purge)
-            _require_train(slice(kept.start, stop), start, purge)
+            stop = max(kept.start, min(kept.stop, rows.start - purge))
             is_complete = bool(start + test <= end)
             cut = slice(kept.start, stop)
             found.append(Window(len(found), cut, rows, is_complete))
@@ -184,6 +192,11 @@ def cut_windows(
             f"{panel.timeframe} panel of {ts[0].astype('datetime64[D]')} to"
             f" {ts[-1].astype('datetime64[D]')}: too short for {plan.train_days} days"
             f" of train and {plan.test_days} of test"
+        )
+    if not any(one.has_train for one in found):
+        raise BacktestError(
+            f"windows of {plan.train_days} days of train: purging {purge} rows leaves"
+            " nothing of any train span"
         )
     return tuple(found)
 
@@ -221,7 +234,8 @@ def of_age(panel: AlignedPanel, windows: Sequence[Window]) -> BoolArray:
     """Return which instruments take part on which rows: windows shrink per symbol.
 
     An instrument takes part in a window if it has bars on at least half of the train
-    span's weekdays. Rows before the first test span follow the first window.
+    span's weekdays: after a hole as long as the span, none does. Rows before the first
+    test span follow the first window.
 
     Returns
     -------
@@ -248,11 +262,3 @@ def of_age(panel: AlignedPanel, windows: Sequence[Window]) -> BoolArray:
 def _rows(ts: TimeArray, start: np.datetime64, stop: np.datetime64) -> slice:
     first, last = np.searchsorted(ts, [start, stop])
     return slice(int(first), int(last))
-
-
-def _require_train(train: slice, start: np.datetime64, purge: int) -> None:
-    if train.stop - train.start < 2:
-        raise BacktestError(
-            f"window of {start.astype('datetime64[D]')}: purging {purge} rows leaves"
-            " nothing of its train span"
-        )

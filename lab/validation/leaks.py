@@ -203,7 +203,7 @@ def check_causal(
         try:
             found = subject.answers(plan.market, plan.as_of)
         except LabError as error:
-            difference = str(error)
+            difference = f"it cannot answer: {error}"
         else:
             difference = _difference(whole, found, plan.cut)
         if difference:

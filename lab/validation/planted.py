@@ -103,7 +103,10 @@ class PlantedFill:
 def panel_answers(
     panel: AlignedPanel, values: FloatArray, *, column: str = "value"
 ) -> Answers:
-    """Return an answer for each bar, and for each other row that holds a number.
+    """Return an answer for each bar, and for each later row that holds a number.
+
+    What is said of an instrument before its first bar is no answer: nobody could act on
+    it, and a market cut before that bar does not list the instrument.
 
     Parameters
     ----------
@@ -114,7 +117,8 @@ def panel_answers(
     column : str
         Its name.
     """
-    says = panel.has_bar | (np.nan_to_num(values) != 0.0)
+    is_listed = np.maximum.accumulate(panel.has_bar, axis=0)
+    says = panel.has_bar | (is_listed & (np.nan_to_num(values) != 0.0))
     rows, assets = np.nonzero(says)
     names = np.array(panel.symbols, dtype=str)
     return Answers(

@@ -37,6 +37,7 @@ from lab.validation.planted import panel_answers
 _FEW: Final = 400
 _REGIMES: Final = RegimePlan(min_returns=120, window=250, refit=60)
 _EVERY: Final = 17
+_WALKED: Final = "moving-average-cross"
 _STANDS_FOR: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {"BTC": ("BTC", "BTCUSDT", "BTCUSD"), "SPY": ("SPY", "US500", "SP500")}
 )
@@ -141,7 +142,7 @@ def real_subjects(timeframe: str, models: Collection[str]) -> list[Subject]:
         found += [
             OfMarket("feature: release surprises", timeframe, _surprises),
             OfMarket("feature: regimes", timeframe, _regimes),
-            OfMarket("walk-forward: returns", timeframe, _walked),
+            OfMarket(f"walk-forward: returns of {_WALKED}", timeframe, _walked),
         ]
         found += _forecast_subjects(models)
     else:
@@ -385,7 +386,7 @@ def _walked(market: Market, timeframe: str, as_of: np.datetime64) -> Answers:
     # last bar, which only later is known to have been the last.
     from lab.backtest.walkforward import WalkForwardPlan, walk_forward
 
-    kind = sleeves()["moving-average-cross"]
+    kind = sleeves()[_WALKED]
     panel = market.panel(timeframe, as_of)
     panel = panel.part(slice(0, min(panel.n_obs, 2 * _FEW)))
     plan = WalkForwardPlan(60, 15, years=60, slippages_bps=(0.0,))

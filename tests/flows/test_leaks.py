@@ -92,7 +92,8 @@ def test_a_leak_is_refused_by_name_and_kept(monkeypatch):
     monkeypatch.setattr(
         body, "real_subjects", lambda timeframe, _: [OfPanel("peeks", timeframe, peeks)]
     )
-    with pytest.raises(RefusedError, match=r"^1 leak: 1d peeks; cut 2018-"):
+    said = r"^1 leak: 1d peeks; 1d peeks on a practice market, cut 2018-"
+    with pytest.raises(RefusedError, match=said):
         run_plainly("leaks", run_leaks)
     row = evaluations()["leak/a practice market/1d peeks"]
     assert row["value"] == 1.0

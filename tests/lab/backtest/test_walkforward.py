@@ -136,6 +136,23 @@ def test_what_comes_later_changes_nothing_before():
             )
 
 
+def test_a_hole_as_long_as_a_train_span_is_sat_out_and_changes_nothing_before():
+    ts = BARS.ts.copy()
+    ts[500:] += np.timedelta64(1200, "D")
+    holed = replace(BARS, ts=ts, known_ts=ts + np.timedelta64(1, "D"))
+    found, before = walked(bars=holed), walked(bars=BARS.until(500))
+    n_windows, n_days = len(before.windows), len(before.calendar.days)
+    np.testing.assert_array_equal(found.chosen[:n_windows], before.chosen)
+    np.testing.assert_array_equal(found.net[: n_days - 1], before.net[:-1])
+    flat = found.windows[n_windows]
+    assert not flat.has_train
+    assert not found.chosen[n_windows].any()
+    # What was held across the hole is sold on its first rows; nothing is bought.
+    days = np.flatnonzero(found.calendar.window == flat.number)
+    assert not found.gross[days[2:]].any()
+    assert found.turnover[days[-1] + 1 :].any()
+
+
 def test_parameters_are_chosen_for_each_rung_on_its_own():
     found = walked(RsiReversion)
     assert (found.chosen[:, 0] != found.chosen[:, -1]).any()

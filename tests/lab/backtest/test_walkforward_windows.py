@@ -110,17 +110,37 @@ def test_spans_are_calendar_days_whatever_the_bars():
     assert max(lengths) <= 23
 
 
-def test_a_gap_of_months_leaves_windows_out():
-    bars = flat(900)
-    kept = np.ones(900, dtype=np.bool_)
-    kept[400:500] = False
+def with_hole(bars, row, n_days):
     ts = bars.ts.copy()
-    ts[400:] += 100 * DAY
-    windows = cut_windows(replace(bars, ts=ts, known_ts=ts + DAY), WalkForwardPlan())
+    ts[row:] += n_days * DAY
+    return replace(bars, ts=ts, known_ts=ts + DAY)
+
+
+def test_a_gap_of_months_leaves_windows_out():
+    bars = with_hole(flat(900), 400, 100)
+    windows = cut_windows(bars, WalkForwardPlan())
     assert [one.number for one in windows] == list(range(len(windows)))
-    assert (
-        calendar_of(replace(bars, ts=ts, known_ts=ts + DAY), windows).rows.stop == 900
-    )
+    assert calendar_of(bars, windows).rows.stop == 900
+
+
+@pytest.mark.parametrize("purge", [1, 24])
+def test_a_hole_as_long_as_a_train_span_undoes_no_window_before_it(purge):
+    bars, plan = with_hole(flat(900), 400, 1200), WalkForwardPlan()
+    windows = cut_windows(bars, plan, purge=purge)
+    assert [one.number for one in windows] == list(range(len(windows)))
+    calendar = calendar_of(bars, windows)
+    assert calendar.rows.stop == 900
+    before = cut_windows(bars.until(400), plan, purge=purge)
+    assert before[:-1] == windows[: len(before) - 1]
+    # Test spans lie where they lie, whatever is purged.
+    assert [one.test for one in windows] == [o.test for o in cut_windows(bars, plan)]
+    empty = [one for one in windows if not one.has_train]
+    assert empty[0].number == len(before)
+    assert len(empty) <= 2
+    assert all(one.train.stop <= one.test.start for one in windows)
+    # Nobody has traded through a hole, so nobody takes part after it.
+    assert not of_age(bars, windows)[empty[0].test].any()
+    assert windows[-1].has_train
 
 
 def test_a_panel_too_short_for_one_window_is_refused():

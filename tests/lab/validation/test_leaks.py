@@ -1,8 +1,11 @@
 """The leak checker finds every planted leak, believes every honest twin, and judges all."""
 
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from lab.bars.timeframes import to_moment
@@ -144,6 +147,23 @@ def test_a_leak_is_told_with_the_row_the_column_and_the_future(market, daily):
     assert ", value: nan, not" in found.detail
 
 
+def test_an_instrument_that_is_listed_after_a_cut_has_no_past_before_its_first_bar():
+    whole = practice_market(n_days=300, n_hours=0)
+    newest = pc.max(whole.ohlcv["ts"]).as_py() - timedelta(days=20)
+    is_early = pc.and_(
+        pc.equal(whole.ohlcv["symbol"], "SPY"), pc.less(whole.ohlcv["ts"], newest)
+    )
+    late = replace(whole, ohlcv=whole.ohlcv.filter(pc.invert(is_early)), _made={})
+    said = OfPanel("panel: surprises", "1d", lambda panel: panel.surprises)
+    # It has surprises on rows on which it has no bar yet.
+    panel = late.panel("1d")
+    spy = list(panel.symbols).index("SPY")
+    assert (panel.surprises[~panel.has_bar[:, spy], spy] != 0).any()
+    found = check_causal(said, late, replays(late, "1d", rng=np.random.default_rng(0)))
+    assert not found.is_leaking, found.detail
+    assert found.n_telling > 10
+
+
 def test_a_subject_that_cannot_answer_for_a_cut_market_leaks(market, daily):
     def needs_all(panel):
         if panel.n_obs < market.panel("1d").n_obs:
@@ -152,7 +172,31 @@ def test_a_subject_that_cannot_answer_for_a_cut_market_leaks(market, daily):
 
     found = check_causal(OfPanel("needs all", "1d", needs_all), market, daily)
     assert found.is_leaking
-    assert found.detail.endswith("needs every row")
+    assert found.detail.endswith("it cannot answer: needs every row")
+
+
+def test_a_future_with_a_hole_of_years_is_no_leak_of_the_walk_forward():
+    whole = practice_market(n_days=500, n_hours=0)
+    pair = pa.array(["GAPS", "SPY"])
+    two = replace(
+        whole,
+        ohlcv=whole.ohlcv.filter(pc.is_in(whole.ohlcv["symbol"], pair)),
+        instruments=whole.instruments.filter(
+            pc.is_in(whole.instruments["symbol"], pair)
+        ),
+        predictions=whole.predictions.slice(0, 0),
+        _made={},
+    )
+    subjects = [s for s in real_subjects("1d", ()) if s.name.startswith("walk-")]
+    assert [s.name for s in subjects] == [
+        "walk-forward: returns of moving-average-cross"
+    ]
+    plans = replays(two, "1d", rng=np.random.default_rng(0))
+    rows = {np.diff(plan.market.panel("1d").ts).max() for plan in plans}
+    assert max(rows) > np.timedelta64(365, "D")
+    found = check_causal(subjects[0], two, plans)
+    assert not found.is_leaking, found.detail
+    assert found.n_telling > 100
 
 
 @dataclass(frozen=True)
