@@ -34,7 +34,7 @@ from flows.cli.output import (
     close_pipe,
     open_closed_streams,
 )
-from flows.cli.session import current_output, start_session
+from flows.cli.session import current_output, end_session, start_session
 from lab.errors import LabError
 from lakehouse.errors import InputError, LakehouseError
 
@@ -130,6 +130,7 @@ def hoist_global_options(arguments: Sequence[str]) -> list[str]:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit status."""
+    end_session()
     words = hoist_global_options(arguments)
     if not words:
         app(["--help"], prog_name="alphalake", standalone_mode=False)

@@ -23,6 +23,11 @@ def start_session(out: Output, *, root: str | None, now: str | None) -> None:
         point_environment(root=root, now=now)
 
 
+def end_session() -> None:
+    """Forget the invocation before: this process may run several."""
+    _OUTPUT.clear()
+
+
 def current_output() -> Output | None:
     """Return how this invocation speaks; None before the options were read."""
     return _OUTPUT[0] if _OUTPUT else None

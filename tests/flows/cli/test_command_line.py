@@ -144,6 +144,7 @@ def test_what_cannot_be_done_is_said_in_one_line(
 def test_an_error_is_one_json_document_too(
     capsys: pytest.CaptureFixture[str], words: list[str]
 ):
+    call(capsys, "nonsense")  # how the call before spoke is forgotten
     status, out, err = call(capsys, *words, "--json")
     assert status in {1, 2}
     assert set(json.loads(out)) == {"error"}
