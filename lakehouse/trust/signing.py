@@ -74,6 +74,10 @@ class RepositoryState:
         Roles to be signed anew.
     coming : tuple of (Root, bytes) or None
         The next root, released once everything is signed for it as well.
+    snapshot_floor : int
+        Lowest version of the next snapshot, remembered *before* the timestamp was
+        read. One remembered later may be a competitor's: a snapshot above his that
+        was not built on his would be taken for his successor, and undo his work.
     """
 
     root: Root
@@ -84,6 +88,7 @@ class RepositoryState:
     timestamp_bytes: bytes
     changed: set[str] = field(default_factory=set)
     coming: tuple[Root, bytes] | None = None
+    snapshot_floor: int = 1
 
     def delegations(self) -> Delegations:
         """Return what `targets` delegates."""
@@ -132,6 +137,7 @@ class RepositoryWriter:
         UnverifiedError
             If it does not verify against the trusted root.
         """
+        snapshot_floor = self.floor(Snapshot.type)
         timestamp = self.files.read("metadata/timestamp.json")
         if timestamp is None:
             raise PublishError(
@@ -152,6 +158,7 @@ class RepositoryWriter:
             workflow.targets,
             roles,
             timestamp,
+            snapshot_floor=snapshot_floor,
         )
 
     def write(self, state: RepositoryState) -> None:
@@ -168,9 +175,7 @@ class RepositoryWriter:
             if role in state.changed:
                 targets = state.targets if role == Targets.type else state.roles[role]
                 self._write_role(state, role, targets)
-        state.snapshot.version = max(
-            state.snapshot.version + 1, self.floor(Snapshot.type)
-        )
+        state.snapshot.version = max(state.snapshot.version + 1, state.snapshot_floor)
         state.snapshot.expires = self.expiry(Snapshot.type)
         data = self.sign(state.snapshot, state.role_keyids(Snapshot.type))
         name = f"metadata/{state.snapshot.version}.snapshot.json"

@@ -21,6 +21,7 @@ from lakehouse.trust.errors import (
 from lakehouse.trust.fetching import LocalFetcher
 from lakehouse.trust.keys import KeyStore
 from lakehouse.trust.manifest import FileDigest, Manifest
+from lakehouse.trust.policy import SHADOW
 from lakehouse.trust.pruning import pinned_versions
 from lakehouse.trust.publishing import Repository
 from lakehouse.trust.repository_files import LocalFiles, RemoteFiles
@@ -126,6 +127,19 @@ def test_publishers_that_compete_lose_nothing(repository):
     artefacts = look(repository).snapshot.artefacts
     assert not failures
     assert {kind: artefacts[kind].version for kind in kinds} == dict.fromkeys(kinds, 2)
+
+
+def test_a_slow_publisher_does_not_undo_a_fast_one_of_the_same_keys(repository):
+    slow = repository.writer.load()
+    repository.stage_target(slow, SHADOW, manifest("a"))
+    slow.changed.add(SHADOW)
+    repository.publish([manifest("b")])
+
+    with pytest.raises(CommitConflictError):
+        repository.writer.write(slow)
+    repository.publish([manifest("c")])
+
+    assert set(look(repository).snapshot.artefacts) == {"b", "c"}
 
 
 @pytest.mark.parametrize("where", ["bucket", "folder"])
