@@ -3,6 +3,7 @@
 from lakehouse.schema._spec import (
     ASSET_CLASSES,
     BOOLEAN,
+    BYTES,
     FLOAT,
     INTEGER,
     TEXT,
@@ -58,6 +59,11 @@ def when(name: str, description: str, *, is_nullable: bool = False) -> ColumnSpe
 def flag(name: str, description: str, *, is_nullable: bool = False) -> ColumnSpec:
     """Declare a boolean column."""
     return ColumnSpec(name, BOOLEAN, description, is_nullable=is_nullable)
+
+
+def content(name: str, description: str) -> ColumnSpec:
+    """Declare a column of bytes, for files in a safe format; never pickled objects."""
+    return ColumnSpec(name, BYTES, description)
 
 
 def price(name: str, description: str) -> ColumnSpec:

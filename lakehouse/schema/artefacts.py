@@ -14,7 +14,9 @@ from lakehouse.schema._columns import (
     SYMBOL,
     TIMEFRAME,
     choice,
+    content,
     count,
+    flag,
     number,
     text,
     when,
@@ -189,6 +191,79 @@ SLEEVE_BOOK = TableSpec(
     sort_by=("timeframe", "sleeve_id"),
 )
 
+WINPROB = TableSpec(
+    name="artefact_winprob",
+    description="The win-probability model that may be asked, whole: its bytes are what"
+    " the manifest's hashes cover. Shadow: weight 0 until people approve more.",
+    columns=(
+        replace(MODEL_NAME, description="`winprob`."),
+        text("version", "Its version in `model_versions`."),
+        choice("learner", "What the bytes are.", ("xgboost", "catboost", "lightgbm")),
+        content("model", "UBJ, CBM or LightGBM text."),
+        text("calibrator", "JSON: Platt's coefficients."),
+        text("schema", "JSON: features in order, their hash, the novelty guard."),
+        text("metrics", "JSON: out-of-fold figures with the reliability curve."),
+        _WEIGHT,
+        when("trained_until", "Newest label it knows."),
+        RUN_ID,
+    ),
+    key=("model_name",),
+    sort_by=("model_name",),
+)
+
+POLICY_LOOKUP = TableSpec(
+    name="artefact_policy_lookup",
+    description="The allocation policy as a table: a state's bucket and what to do in"
+    " it. No reader needs the network.",
+    columns=(
+        text("policy_version", "Version in `model_versions`."),
+        count("state_id", "Bucket, counted through the grid in its stated order."),
+        text("state", "JSON: dimension to bucket number."),
+        text("action", "JSON: sleeve to share of the risk, summing to 1 or 0."),
+        number("risk_level", "Share of the book at risk.", minimum=0, maximum=1),
+        count("n_visits", "Training states in this bucket."),
+        text("edges", "JSON: dimension to bucket edges."),
+        number(
+            "fidelity",
+            "Share of held-out states with the network's own choice, all buckets.",
+            minimum=0,
+            maximum=1,
+        ),
+        _WEIGHT,
+        RUN_ID,
+    ),
+    key=("policy_version", "state_id"),
+    sort_by=("policy_version", "state_id"),
+)
+
+SIGNAL_WEIGHTS = TableSpec(
+    name="artefact_signal_weights",
+    description="How much each orchestrator signal counts in the paper trader.",
+    columns=(
+        text("signal", "One of the eight signals, or `phase37`."),
+        _WEIGHT,
+        flag("is_fixed", "Whether nothing may dilute it."),
+        number(
+            "gross_cap",
+            "Most that all signals but the fixed one may add to the book together.",
+            minimum=0,
+            maximum=1,
+        ),
+        text("why", "What the weight rests on."),
+        when("changed_at", "When it was set."),
+    ),
+    key=("signal",),
+    sort_by=("signal",),
+)
+
+CALIBRATION = TableSpec(
+    name="artefact_calibration",
+    description="Weekly calibration of every signal at one moment.",
+    columns=lifecycle.SIGNAL_CALIBRATION.columns,
+    key=lifecycle.SIGNAL_CALIBRATION.key,
+    sort_by=lifecycle.SIGNAL_CALIBRATION.sort_by,
+)
+
 TABLES = (
     LATEST_PREDICTIONS,
     SIGNAL_PERFORMANCE,
@@ -197,4 +272,8 @@ TABLES = (
     RECENT_BARS,
     SLEEVE_SET,
     SLEEVE_BOOK,
+    WINPROB,
+    POLICY_LOOKUP,
+    SIGNAL_WEIGHTS,
+    CALIBRATION,
 )

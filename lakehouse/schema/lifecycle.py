@@ -1,6 +1,9 @@
 """Stages, orders, registry, drift and approvals."""
 
+from dataclasses import replace
+
 from lakehouse.schema._columns import (
+    MODEL_NAME,
     PREVIOUS_HASH,
     ROW_HASH,
     RUN_ID,
@@ -14,7 +17,7 @@ from lakehouse.schema._columns import (
     text,
     when,
 )
-from lakehouse.schema._spec import TableSpec
+from lakehouse.schema._spec import FLOATS, ColumnSpec, TableSpec
 
 STAGES = (
     "genesis",
@@ -182,7 +185,9 @@ MODEL_EVENTS = TableSpec(
         text("model_name", "Model."),
         text("version", "Version."),
         choice(
-            "event", "What happened.", ("register", "promote", "archive", "rollback")
+            "event",
+            "What happened; `alarm` was recorded and not acted on (cooldown).",
+            ("register", "promote", "archive", "rollback", "alarm"),
         ),
         text("who", "Person or flow."),
         text("why", "Reason."),
@@ -194,6 +199,37 @@ MODEL_EVENTS = TableSpec(
     key=("seq",),
     sort_by=("seq",),
     is_append_only=True,
+)
+
+MODEL_PREDICTIONS = TableSpec(
+    name="model_predictions",
+    description="One prediction of one registered model: what drift and comparisons"
+    " watch. Its label and outcome come once they are known.",
+    columns=(
+        replace(MODEL_NAME, description="Registered model, e.g. `winprob`."),
+        text("version", "Its version."),
+        choice(
+            "origin",
+            "How it came about; `out_of_fold` is from training, only `live` counts.",
+            (*ORIGINS, "out_of_fold"),
+        ),
+        text("subject_id", "What it is about: an `order_id`, or symbol and time."),
+        SYMBOL,
+        TIMEFRAME,
+        when("as_of", "Decision time: the features knew nothing later."),
+        number("prediction", "Calibrated probability, or the forecast return."),
+        number("score", "Raw score of the learner before calibration."),
+        ColumnSpec("features", FLOATS, "In the order of the model's schema."),
+        text("schema_sha256", "Hash of the feature schema."),
+        flag("is_novel", "Whether the row is far from the training rows."),
+        number("label", "What it should have been.", is_nullable=True),
+        number("outcome", "Net profit of acting on it.", is_nullable=True),
+        when("settled_at", "When the label was known.", is_nullable=True),
+        RUN_ID,
+    ),
+    key=("model_name", "version", "origin", "subject_id"),
+    sort_by=("model_name", "as_of", "symbol"),
+    time="as_of",
 )
 
 DRIFT_REPORTS = TableSpec(
@@ -274,6 +310,7 @@ TABLES = (
     SIGNAL_CALIBRATION,
     MODEL_VERSIONS,
     MODEL_EVENTS,
+    MODEL_PREDICTIONS,
     DRIFT_REPORTS,
     RETRAIN_REQUESTS,
     APPROVALS,

@@ -17,6 +17,7 @@ LATEST_SUFFIX: Final = "_latest"
 _SQL_TYPES: Final[Mapping[pa.DataType, str]] = MappingProxyType(
     {
         pa.string(): "VARCHAR",
+        pa.binary(): "BLOB",
         pa.bool_(): "BOOLEAN",
         pa.int8(): "TINYINT",
         pa.int16(): "SMALLINT",
