@@ -17,6 +17,7 @@ from flows.cli import (
     artefacts,
     data,
     keys,
+    models,
     place,
     research,
     training,
@@ -58,7 +59,17 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-for module in (place, data, training, research, artefacts, keys, analysis, worker):
+for module in (
+    place,
+    data,
+    training,
+    research,
+    models,
+    artefacts,
+    keys,
+    analysis,
+    worker,
+):
     module.register(app)
 
 

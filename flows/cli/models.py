@@ -1,0 +1,190 @@
+"""Verbs of the model lifecycle: orders to learn from, drift, retraining, promotion."""
+
+from typing import Annotated, Any
+
+import typer
+
+from flows.cli.data import run_and_tell
+
+AS_OF = Annotated[
+    str | None,
+    typer.Option(metavar="TS", help="Use only what was known then; else now."),
+]
+MODEL = Annotated[
+    str, typer.Option(metavar="NAME", help="Registered model: winprob, gbm-1d, policy.")
+]
+SEED = Annotated[int, typer.Option(min=0, help="Seed.")]
+WHY = Annotated[
+    str, typer.Option(metavar="TEXT", help="Reason; it is kept in the chain.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this module to `app`."""
+    app.command()(paper)
+    app.command()(tune)
+    app.command()(drift)
+    app.command()(retrain)
+    app.command()(compare)
+    app.command()(promote)
+    app.command()(rollback)
+
+
+def paper(
+    *,
+    timeframe: Annotated[str, typer.Option(metavar="1h|1d", help="Bar length.")] = "1d",
+    as_of: AS_OF = None,
+    is_backfill: Annotated[
+        bool,
+        typer.Option(
+            "--backfill",
+            help="Replay phase37 alone over the stored bars; such orders teach, and"
+            " count for nothing else.",
+        ),
+    ] = False,
+) -> None:
+    """Trade on paper: the verified sleeves and signals, filled on the next bar."""
+    from flows.bodies.paper import run_paper
+
+    def load() -> Any:
+        from flows.paper import paper as flow
+
+        return flow
+
+    run_and_tell(
+        "paper",
+        run_paper,
+        load,
+        timeframe=timeframe,
+        as_of=as_of,
+        is_backfill=is_backfill,
+    )
+
+
+def tune(
+    *,
+    model: MODEL = "winprob",
+    learner: Annotated[
+        str, typer.Option(help="xgboost, catboost or lightgbm.")
+    ] = "xgboost",
+    trials: Annotated[int, typer.Option(min=1, help="Trials to add.")] = 20,
+    timeout_s: Annotated[
+        float | None,
+        typer.Option("--timeout", min=1, help="Seconds after which none is begun."),
+    ] = None,
+    as_of: AS_OF = None,
+    seed: SEED = 0,
+) -> None:
+    """Search training settings; the study goes on where it stopped, every trial counts."""
+    from flows.bodies.tune import run_tune
+
+    def load() -> Any:
+        from flows.tune import tune as flow
+
+        return flow
+
+    run_and_tell(
+        "tune",
+        run_tune,
+        load,
+        model=model,
+        learner=learner,
+        trials=trials,
+        timeout_s=timeout_s,
+        as_of=as_of,
+        seed=seed,
+    )
+
+
+def drift(
+    *,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="This model; else each with a champion."),
+    ] = None,
+    as_of: AS_OF = None,
+    seed: SEED = 0,
+) -> None:
+    """Compare live prediction rows with what the champion was trained on."""
+    from flows.bodies.drift import run_drift
+
+    def load() -> Any:
+        from flows.drift import drift as flow
+
+        return flow
+
+    run_and_tell("drift", run_drift, load, model=model, as_of=as_of, seed=seed)
+
+
+def retrain(
+    *,
+    model: MODEL = "winprob",
+    trigger: Annotated[
+        str, typer.Option(help="scheduled (if due), drift or manual.")
+    ] = "manual",
+    window: Annotated[
+        str | None,
+        typer.Option(metavar="TS", help="The drift report's window; else the newest."),
+    ] = None,
+    as_of: AS_OF = None,
+    seed: SEED = 0,
+) -> None:
+    """Train a candidate anew, once per trigger and window, and enter it at weight 0."""
+    from flows.bodies.retrain import run_retrain
+
+    def load() -> Any:
+        from flows.retrain import retrain as flow
+
+        return flow
+
+    run_and_tell(
+        "retrain",
+        run_retrain,
+        load,
+        model=model,
+        trigger=trigger,
+        window=window,
+        as_of=as_of,
+        seed=seed,
+    )
+
+
+def compare(*, model: MODEL = "winprob", as_of: AS_OF = None, seed: SEED = 0) -> None:
+    """Judge the challenger against the champion on common rows; promote if it is better."""
+    from flows.bodies.compare import run_compare
+
+    def load() -> Any:
+        from flows.compare import compare as flow
+
+        return flow
+
+    run_and_tell("compare", run_compare, load, model=model, as_of=as_of, seed=seed)
+
+
+def promote(
+    version: Annotated[str, typer.Option(metavar="VERSION", help="Which version.")],
+    why: WHY,
+    *,
+    model: MODEL = "winprob",
+) -> None:
+    """Make a version the champion by hand; it stays at weight 0."""
+    from flows.bodies.promotion import run_promote
+
+    def load() -> Any:
+        from flows.compare import promote as flow
+
+        return flow
+
+    run_and_tell("promote", run_promote, load, model=model, version=version, why=why)
+
+
+def rollback(why: WHY, *, model: MODEL = "winprob") -> None:
+    """Go back to the newest archived version that still verifies; once in 24 hours."""
+    from flows.bodies.promotion import run_rollback
+
+    def load() -> Any:
+        from flows.compare import rollback as flow
+
+        return flow
+
+    run_and_tell("rollback", run_rollback, load, model=model, why=why, cause="manual")
