@@ -224,6 +224,12 @@ MODEL_PREDICTIONS = TableSpec(
         flag("is_novel", "Whether the row is far from the training rows."),
         number("label", "What it should have been.", is_nullable=True),
         number("outcome", "Net profit of acting on it.", is_nullable=True),
+        number(
+            "costs",
+            "Costs within `outcome`, share of the book; what comparisons stress.",
+            is_nullable=True,
+            minimum=0,
+        ),
         when("settled_at", "When the label was known.", is_nullable=True),
         RUN_ID,
     ),
