@@ -55,3 +55,7 @@ class EvolutionError(LabError):
 
 class LifecycleError(LabError):
     """A stage, rule or transition that cannot be used as given."""
+
+
+class ModelError(LabError):
+    """A learnt model that is damaged, or rows that it cannot be asked about."""

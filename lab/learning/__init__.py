@@ -1,0 +1,1 @@
+"""Learning from settled samples: features, training, calibration, bundles."""
