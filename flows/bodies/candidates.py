@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from flows.runs import Run
 from lab.backtest.panel import AlignedPanel
@@ -11,6 +12,7 @@ from lab.errors import SleeveError
 from lab.evolution.sleeve import is_genome, sleeve_from
 from lab.lifecycle.stages import LOCKED, RETIRED
 from lab.sleeves._base import Sleeve
+from lab.sleeves._faults import Fault, attempt
 from lab.sleeves.catalogue import faults, find, sleeves
 from lakehouse.errors import InputError
 
@@ -122,16 +124,18 @@ def _of_catalogue() -> tuple[list[Candidate], dict[str, str]]:
     # A file or a class that is wrong takes no other down.
     found, wrong = [], faults()
     for name, made in sleeves().items():
-        try:
-            own = Candidate(name, made.variants(), made().configuration, "catalogue")
-        except Exception as error:  # noqa: BLE001 - a sleeve is a user's code
-            wrong[name] = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        own = attempt(partial(_candidate, name, made))
+        if isinstance(own, Fault):
+            wrong[name] = own.reason
+        elif own.variants:
+            found.append(own)
         else:
-            if own.variants:
-                found.append(own)
-            else:
-                wrong[name] = "no combination of its tried values makes sense"
+            wrong[name] = "no combination of its tried values makes sense"
     return found, wrong
+
+
+def _candidate(name: str, made: type[Sleeve]) -> Candidate:
+    return Candidate(name, made.variants(), made().configuration, "catalogue")
 
 
 def _stored(run: Run) -> list[Candidate]:

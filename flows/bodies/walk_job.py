@@ -31,8 +31,9 @@ from lab.backtest.walkforward import (
     cut_windows,
     walk_forward,
 )
-from lab.errors import LabError, SleeveError
+from lab.errors import SleeveError
 from lab.lifecycle.stages import LOCKED
+from lab.sleeves._faults import Fault, attempt
 
 FLOW: Final = "walk-forward"
 ORIGIN: Final = "walkforward"
@@ -111,16 +112,16 @@ def walk_unit(shared: Shared, variants: tuple[Tradable, ...]) -> SleeveWalk | Br
     """
     panel, plan = shared
     name = variants[0].sleeve_id
-    try:
-        walk = walk_forward(panel, variants, plan)
+
+    def walk() -> SleeveWalk:
+        walked = walk_forward(panel, variants, plan)
         require_causal(variants[0], panel)
-    except MemoryError:
-        raise
-    except LabError as error:
-        return Broken(name, _one_line(name, error))
-    except Exception as error:  # noqa: BLE001 - a sleeve is a user's code
-        return Broken(name, _one_line(name, error, kind=type(error).__name__))
-    return walk
+        return walked
+
+    found = attempt(walk)
+    if isinstance(found, Fault):
+        return Broken(name, found.reason.removeprefix(f"{name}: "))
+    return found
 
 
 def require_walked(found: SleeveWalk | Broken) -> SleeveWalk:
@@ -182,11 +183,6 @@ def baseline_of(snapshots: pa.Table) -> Baseline:
         for row in snapshots.to_pylist()
         if row["sharpe"] is not None
     }
-
-
-def _one_line(name: str, error: Exception, *, kind: str = "") -> str:
-    said = " ".join(str(error).split()).removeprefix(name).removeprefix(": ").strip()
-    return f"{kind}: {said}" if kind else said
 
 
 def _code_hash() -> str:

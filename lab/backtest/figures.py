@@ -166,51 +166,6 @@ def observations_per_year(ts: TimeArray) -> float | None:
     return float((len(ts) - 1) * (_YEAR / (ts[-1] - ts[0])))
 
 
-def to_days(
-    ts: TimeArray, values: FloatArray, *, is_summed: bool = False
-) -> tuple[TimeArray, FloatArray]:
-    """Compound rows into UTC days.
-
-    Parameters
-    ----------
-    ts : ndarray of shape (n_obs,), datetime64[us]
-        Bar opens, increasing; a bar belongs to the day it opens in.
-    values : ndarray of shape (n_obs,) or (n_obs, n), float64
-        Simple returns.
-    is_summed : bool, default False
-        Add up instead, as turnover and trades are.
-
-    Returns
-    -------
-    days : ndarray of shape (n_days,), datetime64[us]
-        Midnights of the days that have rows.
-    daily : ndarray of shape (n_days,) or (n_days, n), float64
-        A day of one row keeps its value to the last bit.
-
-    Raises
-    ------
-    BacktestError
-        If lengths differ or there are no rows.
-
-    Notes
-    -----
-    Point in time: a day's value is known when its last row is.
-    """
-    if len(ts) != len(values) or len(ts) == 0:
-        raise BacktestError(f"days: {len(ts)} times and {len(values)} values")
-    dates = ts.astype("datetime64[D]")
-    starts = np.flatnonzero(np.concatenate([[True], dates[1:] != dates[:-1]]))
-    days = dates[starts].astype("datetime64[us]")
-    if len(starts) == len(ts):
-        return days, np.array(values, dtype=np.float64)
-    if is_summed:
-        return days, np.add.reduceat(values.astype(np.float64), starts, axis=0)
-    grown = np.multiply.reduceat(1.0 + values, starts, axis=0) - 1.0
-    is_single = np.diff(np.append(starts, len(ts))) == 1
-    grown[is_single] = values[starts[is_single]]
-    return days, np.asarray(grown, dtype=np.float64)
-
-
 def book_capacity(panel: AlignedPanel, positions: FloatArray) -> float | None:
     """Return the book size beyond which a bar is too small for its largest holding.
 

@@ -11,11 +11,13 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Iterable, Mapping
+from functools import partial
 from types import ModuleType
 
 import lab.sleeves
 from lab.errors import SleeveError
 from lab.sleeves._base import Sleeve
+from lab.sleeves._faults import Fault, attempt
 
 
 def sleeves(extra: Iterable[ModuleType] = ()) -> dict[str, type[Sleeve]]:
@@ -80,15 +82,16 @@ def _own_modules() -> list[ModuleType]:
 
 
 def _imported() -> tuple[list[ModuleType], dict[str, str]]:
-    modules, wrong = [], {}
+    modules: list[ModuleType] = []
+    wrong: dict[str, str] = {}
     for name in sorted(one.name for one in pkgutil.iter_modules(lab.sleeves.__path__)):
         if name == "catalogue" or name.startswith("_"):
             continue
-        try:
-            modules.append(importlib.import_module(f"lab.sleeves.{name}"))
-        except Exception as error:  # noqa: BLE001 - a user's file may raise anything
-            reason = " ".join(str(error).split())
-            wrong[f"lab/sleeves/{name}.py"] = f"{type(error).__name__}: {reason}"
+        module = attempt(partial(importlib.import_module, f"lab.sleeves.{name}"))
+        if isinstance(module, Fault):
+            wrong[f"lab/sleeves/{name}.py"] = module.reason
+        else:
+            modules.append(module)
     return modules, wrong
 
 

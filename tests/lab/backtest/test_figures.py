@@ -10,7 +10,6 @@ from lab.backtest.figures import (
     figures,
     max_drawdown,
     observations_per_year,
-    to_days,
 )
 from lab.errors import BacktestError
 from tests.lab.backtest.random_panels import random_panel
@@ -99,29 +98,6 @@ def test_drawdown_of_many_series_and_from_the_start():
 def test_returns_that_cannot_be_are_refused(returns, n, message):
     with pytest.raises(BacktestError, match=message):
         figures(returns, days(n))
-
-
-def test_hours_compound_into_utc_days():
-    ts = START + np.array([22, 23, 24, 47, 72]) * np.timedelta64(1, "h")
-    values = np.array([0.1, 0.1, -0.5, 1.0, 0.3])
-    dates, daily = to_days(ts, np.column_stack([values, -values]))
-    assert dates.tolist() == [START, START + DAY, START + 3 * DAY]
-    np.testing.assert_allclose(daily[:, 0], [0.21, 0.0, 0.3])
-    assert daily[2].tolist() == [0.3, -0.3]
-    _, summed = to_days(ts, np.arange(5), is_summed=True)
-    assert summed.tolist() == [1, 5, 4]
-
-
-def test_daily_rows_stay_as_they_are():
-    returns = np.random.default_rng(1).standard_normal(30) * 0.01
-    dates, daily = to_days(days(30), returns)
-    np.testing.assert_array_equal(daily, returns)
-    np.testing.assert_array_equal(dates, days(30))
-
-
-def test_days_need_as_many_values_as_times():
-    with pytest.raises(BacktestError, match="3 times and 2 values"):
-        to_days(days(3), np.zeros(2))
 
 
 def test_capacity_is_that_of_the_least_liquid_instrument_held():
