@@ -59,3 +59,11 @@ class LifecycleError(LabError):
 
 class ModelError(LabError):
     """A learnt model that is damaged, or rows that it cannot be asked about."""
+
+
+class DriftError(LabError):
+    """A reference or a window that cannot be compared as given."""
+
+
+class PolicyError(LabError):
+    """Sleeve returns, a network or a lookup table that no policy can work with."""
