@@ -1,0 +1,136 @@
+"""What follows from a drift alarm: training anew, or going back to the version before.
+
+A version that was archived knows less of the present market than the champion. So where
+the inputs moved, going back would be a step away from the data: the answer is to train
+anew. Going back is the answer where the champion itself is at fault: it earns worse
+while its inputs are as they were, or it was made champion only a short while ago.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal
+
+PERFORMANCE: Final = frozenset(
+    ["profit_total", "win_rate", "sharpe_ratio", "max_drawdown", "performance"]
+)
+"""Rows of a report on what acting on the predictions earned.
+
+`trades_count` is none of them: fewer trades are a change of inputs.
+"""
+
+PREDICTION: Final = "prediction"
+PROBATION: Final = timedelta(days=30)
+Action = Literal["retrain", "rollback"]
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """What a drift report alarms about.
+
+    Attributes
+    ----------
+    model_name : str
+        Registered model.
+    window_end : datetime
+        End of the current window.
+    inputs : tuple of str
+        Features that alarm, and `prediction` if it does, sorted.
+    performance : tuple of str
+        Trading metrics that alarm, sorted.
+    """
+
+    model_name: str
+    window_end: datetime
+    inputs: tuple[str, ...]
+    performance: tuple[str, ...]
+
+    @property
+    def cause(self) -> Literal["drift", "performance"]:
+        """What a rollback that follows is put down to."""
+        return "performance" if self.performance else "drift"
+
+
+@dataclass(frozen=True, slots=True)
+class Reaction:
+    """What to do about an alarm.
+
+    Attributes
+    ----------
+    action : {"retrain", "rollback"}
+        Which.
+    why : str
+        One line.
+    """
+
+    action: Action
+    why: str
+
+
+def alarm_of(rows: Iterable[Mapping[str, Any]]) -> Alarm | None:
+    """Return what one report's rows alarm about; None if they do not.
+
+    Parameters
+    ----------
+    rows : iterable of mapping
+        Rows of `drift_reports` of one model and window: `model_name`, `window_end`,
+        `feature`, `is_alarm`.
+    """
+    alarming = [row for row in rows if row["is_alarm"]]
+    if not alarming:
+        return None
+    names = {str(row["feature"]) for row in alarming}
+    return Alarm(
+        alarming[0]["model_name"],
+        alarming[0]["window_end"],
+        inputs=tuple(sorted(names - PERFORMANCE)),
+        performance=tuple(sorted(names & PERFORMANCE)),
+    )
+
+
+def react(
+    alarm: Alarm,
+    *,
+    promoted_at: datetime | None,
+    has_archived: bool,
+    probation: timedelta = PROBATION,
+) -> Reaction:
+    """Decide what follows from an alarm.
+
+    Parameters
+    ----------
+    alarm : Alarm
+        What alarms.
+    promoted_at : datetime or None
+        When the champion became champion; None if that is not known.
+    has_archived : bool
+        Whether there is a version to go back to.
+    probation : timedelta
+        How long after its promotion bad results are put down to the champion.
+
+    Returns
+    -------
+    Reaction
+        Never none: every alarm has one.
+
+    Notes
+    -----
+    Point in time: `alarm.window_end` is the present of this decision.
+    """
+    if not alarm.performance:
+        return Reaction("retrain", f"{_list(alarm.inputs)} moved")
+    worse = f"{_list(alarm.performance)} worse than in training"
+    if not has_archived:
+        return Reaction("retrain", f"{worse}; there is no version to go back to")
+    if promoted_at is not None and alarm.window_end - promoted_at <= probation:
+        days = f"{probation.days} days"
+        return Reaction("rollback", f"{worse} within {days} of its promotion")
+    features = tuple(name for name in alarm.inputs if name != PREDICTION)
+    if not features:
+        return Reaction("rollback", f"{worse} though no feature moved")
+    return Reaction("retrain", f"{worse}, and {_list(features)} moved with it")
+
+
+def _list(names: tuple[str, ...]) -> str:
+    shown = ", ".join(names[:5])
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
