@@ -22,6 +22,7 @@ from serve.fast import FastLayer
 from serve.gateway import Gateway, Tokens
 from serve.laboratory import LabReader
 from serve.limits import MAX_BODY, TokenBuckets
+from serve.ml.controller import MlController
 from serve.predict.controller import PredictController, WorkController
 from serve.predict.metrics import QueueCollector
 from serve.present import LakeClock
@@ -105,6 +106,7 @@ def _assemble(gateway: Gateway) -> FastLayer:
             AdminController,
             PredictController,
             WorkController,
+            MlController,
             ProbeController,
             build_handler(gateway.holder),
         ],

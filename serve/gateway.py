@@ -14,6 +14,7 @@ from serve.board import Holder
 from serve.cache import AnswerCache
 from serve.errors import UnauthorisedError
 from serve.laboratory import LabReader
+from serve.ml.lanes import Lanes
 from serve.predict.jobs import WorkQueue
 from serve.present import Present
 from serve.provider import ArtefactProvider
@@ -83,6 +84,8 @@ class Gateway:
     laboratory : LabReader
     queue : WorkQueue
         Forecasts that clients wait for.
+    lanes : Lanes
+        Threads that ask the win-probability model.
     """
 
     settings: ServeSettings
@@ -95,6 +98,7 @@ class Gateway:
     laboratory: LabReader
     cache: AnswerCache = field(default_factory=AnswerCache)
     queue: WorkQueue = field(default_factory=WorkQueue)
+    lanes: Lanes = field(default_factory=Lanes)
 
     @property
     def view(self) -> View | None:

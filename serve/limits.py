@@ -9,12 +9,15 @@ MAX_HEADER_BYTES = 16_384  # names and values together
 MAX_BODY = 16_384  # bytes, unless a route says otherwise
 MAX_PREDICT_BODY = 1_048_576  # bytes of a request to forecast
 MAX_WORK_BODY = 4_194_304  # bytes of a worker's answer
+MAX_ML_BODY = 8_388_608  # bytes of rows for the win-probability model
 
 
 def max_body(path: str) -> int:
     """Return how many bytes a request on `path` may carry."""
     if path.rstrip("/") == "/predict":
         return MAX_PREDICT_BODY
+    if path.rstrip("/") == "/ml/predict":
+        return MAX_ML_BODY
     return MAX_WORK_BODY if path.startswith("/work/") else MAX_BODY
 
 

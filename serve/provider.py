@@ -25,6 +25,7 @@ KINDS = (
     "recent_bars",
     "sleeve_set",
     "sleeve_book",
+    "winprob",
 )
 
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from lakehouse.errors import LakehouseError
 from lakehouse.schema.catalogue import table_spec
+from serve.ml.model import Unreadable, WinModel, index_model
 from serve.provider import KINDS, Artefact, Bundle
 from serve.schemas import (
     ArtefactRef,
@@ -58,6 +59,8 @@ class ServedSnapshot:
         What the court found; empty until something was judged.
     sleeves : tuple of Sleeve
         By timeframe, the baseline first; empty until one was walked forward.
+    winprob : WinModel or Unreadable or None
+        The win-probability model; None until one is published.
     symbols : frozenset of str
         Every symbol that any artefact names.
     """
@@ -69,6 +72,7 @@ class ServedSnapshot:
     scores: tuple[Score, ...]
     verdicts: Verdicts
     sleeves: tuple[Sleeve, ...]
+    winprob: WinModel | Unreadable | None
     symbols: frozenset[str]
 
     def ref(self, kind: str) -> ArtefactRef | None:
@@ -191,6 +195,7 @@ def build_snapshot(bundle: Bundle) -> ServedSnapshot:
         scores=_scores(tables["signal_performance"], verdicts),
         verdicts=verdicts,
         sleeves=_sleeves(tables),
+        winprob=index_model(tables["winprob"]),
         symbols=frozenset(instruments)
         | {key[0] for key in forecasts}
         | {key[0] for key in bars},

@@ -1,0 +1,1 @@
+"""The published win-probability model, asked over HTTP."""
