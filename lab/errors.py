@@ -57,6 +57,10 @@ class LifecycleError(LabError):
     """A stage, rule or transition that cannot be used as given."""
 
 
+class PaperError(LabError):
+    """A paper book, signal or weight that cannot be traded as given."""
+
+
 class ModelError(LabError):
     """A learnt model that is damaged, or rows that it cannot be asked about."""
 
