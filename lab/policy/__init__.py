@@ -1,0 +1,1 @@
+"""The allocation policy: its environment, rewards, lookup table and promotion rule."""

@@ -1,0 +1,154 @@
+"""The Gymnasium environment: one day a step, a choice of allocation and risk level.
+
+Episodes are stretches of the training days that begin anywhere; a book begins flat. The
+end of a stretch is a truncation, never a terminal state: the days go on after it.
+
+References
+----------
+.. [1] Towers et al. (2024), Gymnasium: a standard interface for reinforcement learning
+   environments, arXiv:2407.17032.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+from lab.errors import PolicyError
+from lab.policy.days import SleeveDays
+from lab.policy.menu import Menu
+from lab.policy.rewards import EARNS_AFTER, Book, RewardRules
+from lab.policy.state import MarketStates
+
+EPISODE_DAYS: Final = 128
+
+Observation = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What there is to learn from: days, their states, the menu and the rewards.
+
+    Attributes
+    ----------
+    days : SleeveDays
+        Training days and no later ones.
+    states : MarketStates
+        Of the same days.
+    menu : Menu
+        Choices, over the same sleeves.
+    rules : RewardRules
+        Rewards.
+    episode_days : int
+        Longest episode; shorter where there are fewer days.
+
+    Raises
+    ------
+    PolicyError
+        If sleeves or days differ, or there is no day to learn from.
+    """
+
+    days: SleeveDays
+    states: MarketStates
+    menu: Menu
+    rules: RewardRules
+    episode_days: int = EPISODE_DAYS
+
+    def __post_init__(self) -> None:
+        """Refuse parts that do not belong together."""
+        if self.menu.sleeves != self.days.sleeves:
+            raise PolicyError("policy problem: menu and days have other sleeves")
+        if len(self.states.regime) != self.days.n_days:
+            raise PolicyError("policy problem: states and days differ in number")
+        if self.n_decisions < 1 or self.episode_days < 1:
+            raise PolicyError(
+                f"policy problem: {self.days.n_days} days leave none to decide on"
+                f" after {self.states.warm_up} to warm up"
+            )
+
+    @property
+    def n_decisions(self) -> int:
+        """Days on which a choice can be made whose return is among the days."""
+        return self.days.n_days - EARNS_AFTER - self.states.warm_up
+
+
+class AllocationEnv(gymnasium.Env[Observation, NDArray[np.int64]]):
+    """Allocation over sleeves, day by day.
+
+    The observation is `MarketStates.observation` as float32, shape (n_features,); the
+    action is (allocation, level), places in the menu; the reward is that of the row
+    which the choice earns, `EARNS_AFTER` rows on.
+
+    Parameters
+    ----------
+    problem : Problem
+        What is learnt from.
+
+    Notes
+    -----
+    Point in time: the observation on row t is made of rows up to t, the book's own
+    drawdown included; the reward of a choice on row t of rows up to t + `EARNS_AFTER`.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - Gymnasium's
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        shape = (problem.states.n_features,)
+        self.observation_space = gymnasium.spaces.Box(-10.0, 10.0, shape, np.float32)
+        self.action_space = gymnasium.spaces.MultiDiscrete(problem.menu.heads)
+        self._row = self._stop = 0
+        self._book = self._new_book()
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Begin an episode.
+
+        Parameters
+        ----------
+        seed : int, optional
+            Seeds the choice of where episodes begin.
+        options : dict, optional
+            `row`: where this one begins, instead of anywhere.
+        """
+        super().reset(seed=seed)
+        problem = self.problem
+        length = min(problem.episode_days, problem.n_decisions)
+        latest = problem.n_decisions - length
+        begin = problem.states.warm_up + int(self.np_random.integers(latest + 1))
+        self._row = int((options or {}).get("row", begin))
+        self._stop = min(self._row + length, problem.days.n_days - EARNS_AFTER)
+        self._book = self._new_book()
+        return self._observation(), {}
+
+    def step(
+        self, action: NDArray[np.int64]
+    ) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Choose for one day.
+
+        Parameters
+        ----------
+        action : ndarray of shape (2,), int64
+            Allocation and level.
+        """
+        problem = self.problem
+        target = problem.menu.target(int(action[0]), int(action[1]))
+        net, turnover = self._book.earn(
+            target, problem.days.net[self._row + EARNS_AFTER]
+        )
+        reward = problem.rules.reward(net, self._book.growth)
+        told = {"net": net, "turnover": turnover, "row": self._row}
+        self._row += 1
+        is_over = self._row >= self._stop
+        return self._observation(), reward, False, is_over, told
+
+    def _observation(self) -> Observation:
+        found = self.problem.states.observation(self._row, self._book.drawdown)
+        return np.asarray(np.clip(found, -10.0, 10.0), dtype=np.float32)
+
+    def _new_book(self) -> Book:
+        problem = self.problem
+        return Book(len(problem.menu.sleeves), cost_bps=problem.rules.cost_bps)
