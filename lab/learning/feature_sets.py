@@ -101,6 +101,11 @@ class FeatureSet:
         """Columns in order, extras last."""
         return (*(one.name for one in self.features), *self.extras)
 
+    @property
+    def computed_names(self) -> tuple[str, ...]:
+        """Columns of `compute`: all but the extras."""
+        return self.names[: len(self.features)]
+
     @cached_property
     def definition(self) -> str:
         """Canonical JSON of everything that decides what the columns hold."""
@@ -184,7 +189,7 @@ class FeatureSet:
 
     def named(self, values: FloatArray) -> dict[str, float | None]:
         """Return computed values, shape (n_features,), by name; None = unknown."""
-        names = self.names[: len(self.features)]
+        names = self.computed_names
         if values.shape != (len(names),):
             raise FeatureError(
                 f"features: values of shape {values.shape}, not ({len(names)},)"
@@ -347,14 +352,9 @@ def _order_features() -> tuple[Feature, ...]:
 BAR_FEATURES: Final = FeatureSet("bars-v1", 1, _bar_features())
 """What a model of forward returns may look at: bars, leaders, releases, the calendar."""
 
-ORDER_FEATURES: Final = FeatureSet("order-v1", 1, _order_features())
-"""What is known when an order is placed, its bar's part; `ORDER_EXTRAS` come after it."""
-
-ORDER_COLUMNS: Final = FeatureSet("order-entry-v1", 1, _order_features(), ORDER_EXTRAS)
-"""The columns that a model of orders is trained on: `ORDER_FEATURES` and the extras."""
+ORDER_FEATURES: Final = FeatureSet("order-v1", 1, _order_features(), ORDER_EXTRAS)
+"""What is known when an order is placed: those of its bar, then `ORDER_EXTRAS`."""
 
 FEATURE_SETS: Final[Mapping[str, FeatureSet]] = {
-    "bars-v1": BAR_FEATURES,
-    "order-v1": ORDER_FEATURES,
-    "order-entry-v1": ORDER_COLUMNS,
+    one.name: one for one in (BAR_FEATURES, ORDER_FEATURES)
 }
