@@ -52,6 +52,8 @@ class ModelVersion:
         Run that registered it.
     registered_seq : int
         Its row in the chain.
+    promoted_at : datetime or None
+        Since when it is the champion; None if it is not.
     archived_seq : int or None
         Row at which it was archived last; None if it is not archived.
     is_withdrawn : bool
@@ -67,6 +69,7 @@ class ModelVersion:
     registered_at: datetime
     run_id: str
     registered_seq: int
+    promoted_at: datetime | None = None
     archived_seq: int | None = None
     is_withdrawn: bool = False
 
@@ -136,9 +139,13 @@ class Registry:
         return found[0] if found else None
 
     def challenger(self, model_name: str) -> ModelVersion | None:
-        """Return the newest version in Staging; None if there is none."""
+        """Return the newest version in Staging; None if none is newer than the champion."""
         found = self._at(model_name, STAGING)
-        return found[-1] if found else None
+        champion = self.champion(model_name)
+        is_newer = found and (
+            champion is None or found[-1].registered_seq > champion.registered_seq
+        )
+        return found[-1] if is_newer else None
 
     def archived(self, model_name: str) -> tuple[ModelVersion, ...]:
         """Return the archived versions, the newest archived first."""
@@ -281,7 +288,13 @@ def _crown(registry: Registry, row: Mapping[str, Any], one: ModelVersion) -> Reg
         raise _unfit(row, f"{champion.version} is the champion still")
     return _put(
         registry,
-        replace(one, stage=PRODUCTION, archived_seq=None, is_withdrawn=False),
+        replace(
+            one,
+            stage=PRODUCTION,
+            promoted_at=row["decided_at"],
+            archived_seq=None,
+            is_withdrawn=False,
+        ),
     )
 
 
@@ -295,6 +308,7 @@ def _archive(registry: Registry, row: Mapping[str, Any]) -> Registry:
         replace(
             one,
             stage=ARCHIVED,
+            promoted_at=None,
             archived_seq=row["seq"],
             is_withdrawn=cause == BY_ROLLBACK,
         ),
