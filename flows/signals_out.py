@@ -8,16 +8,21 @@ delivered twice or not at all, so what follows from it happens once by its own k
 import hashlib
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
+
+import pyarrow.compute as pc
 
 from flows.runs import Run
 from flows.telemetry import telemetry_rows
 from lakehouse.clock import Clock
 from lakehouse.errors import InputError
+from lakehouse.store import Lake
 
 DRIFT_DETECTED: Final = "alphalake.drift.detected"
 RETRAIN_COMPLETED: Final = "alphalake.retrain.completed"
+COMPARE_DUE: Final = "alphalake.compare.due"
 ROLLBACK_REQUESTED: Final = "alphalake.rollback.requested"
 _RESOURCE: Final = "alphalake.model."
 
@@ -70,7 +75,7 @@ def announce(
         run, event, resource=resource, payload=json.loads(text)
     )
     rows = telemetry_rows(
-        {f"{event}.{resource.removeprefix('alphalake.')}": (1.0, "1")},
+        {_metric(event, resource): (1.0, "1")},
         ts=run.now,
         run_id=run.run_id,
         labels={
@@ -85,6 +90,20 @@ def announce(
         window=f"{run.flow}/telemetry/{run.run_id}/{event}/{resource}",
     )
     return is_sent
+
+
+def last_told(lake: Lake, event: str, *, resource: str) -> datetime | None:
+    """Return when an event was told last, by the clock; None if it never was."""
+    rows = lake.read(
+        "telemetry",
+        columns=["ts"],
+        filter=pc.field("name") == _metric(event, resource),
+    )
+    return max(rows["ts"].to_pylist(), default=None)
+
+
+def _metric(event: str, resource: str) -> str:
+    return f"{event}.{resource.removeprefix('alphalake.')}"
 
 
 def _send(run: Run, event: str, *, resource: str, payload: Mapping[str, Any]) -> bool:

@@ -21,7 +21,8 @@ PERFORMANCE: Final = frozenset(
 
 PREDICTION: Final = "prediction"
 PROBATION: Final = timedelta(days=30)
-Action = Literal["retrain", "rollback"]
+SPACING: Final = timedelta(days=3)
+Action = Literal["retrain", "rollback", "wait"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +58,8 @@ class Reaction:
 
     Attributes
     ----------
-    action : {"retrain", "rollback"}
-        Which.
+    action : {"retrain", "rollback", "wait"}
+        Which; `wait` where a candidate that knows the moved inputs stands already.
     why : str
         One line.
     """
@@ -93,7 +94,9 @@ def react(
     *,
     promoted_at: datetime | None,
     has_archived: bool,
+    challenger_at: datetime | None = None,
     probation: timedelta = PROBATION,
+    spacing: timedelta = SPACING,
 ) -> Reaction:
     """Decide what follows from an alarm.
 
@@ -105,8 +108,13 @@ def react(
         When the champion became champion; None if that is not known.
     has_archived : bool
         Whether there is a version to go back to.
+    challenger_at : datetime or None
+        When the version that waits for its comparison was registered; None if none is.
     probation : timedelta
         How long after its promotion bad results are put down to the champion.
+    spacing : timedelta
+        How long a waiting challenger answers the alarms that come after it: a drift
+        that lasts alarms every day, and is one reason to train, not one a day.
 
     Returns
     -------
@@ -117,18 +125,30 @@ def react(
     -----
     Point in time: `alarm.window_end` is the present of this decision.
     """
+    fault = _fault(alarm, promoted_at, probation) if has_archived else None
+    if fault is not None:
+        return Reaction("rollback", fault)
+    moved = f"{_list(alarm.inputs)} moved" if alarm.inputs else ""
+    worse = f"{_list(alarm.performance)} worse than before" if alarm.performance else ""
+    why = ", ".join(part for part in (worse, moved) if part)
+    if challenger_at is not None and alarm.window_end - challenger_at <= spacing:
+        day = f"{challenger_at:%Y-%m-%d}"
+        return Reaction("wait", f"{why}; the candidate of {day} awaits its comparison")
+    return Reaction("retrain", why)
+
+
+def _fault(
+    alarm: Alarm, promoted_at: datetime | None, probation: timedelta
+) -> str | None:
+    # Why it is the champion's own fault; None if it is not.
     if not alarm.performance:
-        return Reaction("retrain", f"{_list(alarm.inputs)} moved")
-    worse = f"{_list(alarm.performance)} worse than in training"
-    if not has_archived:
-        return Reaction("retrain", f"{worse}; there is no version to go back to")
+        return None
+    worse = f"{_list(alarm.performance)} worse than before"
     if promoted_at is not None and alarm.window_end - promoted_at <= probation:
-        days = f"{probation.days} days"
-        return Reaction("rollback", f"{worse} within {days} of its promotion")
-    features = tuple(name for name in alarm.inputs if name != PREDICTION)
-    if not features:
-        return Reaction("rollback", f"{worse} though no feature moved")
-    return Reaction("retrain", f"{worse}, and {_list(features)} moved with it")
+        return f"{worse} within {probation.days} days of its promotion"
+    if set(alarm.inputs) <= {PREDICTION}:
+        return f"{worse} though no feature moved"
+    return None
 
 
 def _list(names: tuple[str, ...]) -> str:

@@ -1,0 +1,134 @@
+"""What a drift report alarms about, and what is done about it."""
+
+from dataclasses import asdict
+from datetime import datetime
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from flows.bodies.model_registry import read_chain, read_registry
+from flows.runs import Run
+from lab.evaluation.decisions import record_decision
+from lab.lifecycle.reaction import PROBATION, Alarm, Reaction, alarm_of, react
+from lakehouse.errors import RefusedError
+from lakehouse.store import Lake
+
+DECIDER: Final = "drift-reaction"
+_KIND: Final = pa.timestamp("us", tz="UTC")
+
+
+def alarms_between(
+    lake: Lake, model: str, *, after: datetime, until: datetime
+) -> list[Alarm]:
+    """Return the alarms of a model's reports, by the end of their window.
+
+    Parameters
+    ----------
+    lake : Lake
+        Where to read.
+    model : str
+        Registered model.
+    after, until : datetime
+        Ends of the windows, the first excluded.
+
+    Notes
+    -----
+    Point in time: a report is known at the end of its window.
+    """
+    ends = pc.field("window_end")
+    rows = lake.read(
+        "drift_reports",
+        filter=(pc.field("model_name") == model)
+        & pc.field("is_alarm")
+        & (ends > pa.scalar(after, _KIND))
+        & (ends <= pa.scalar(until, _KIND)),
+    ).to_pylist()
+    windows = sorted({row["window_end"] for row in rows})
+    found = [
+        alarm_of([row for row in rows if row["window_end"] == end]) for end in windows
+    ]
+    return [alarm for alarm in found if alarm is not None]
+
+
+def alarm_at(lake: Lake, model: str, window_end: datetime) -> Alarm:
+    """Return the alarm of one report.
+
+    Raises
+    ------
+    RefusedError
+        If the report does not alarm, or there is none.
+    """
+    rows = lake.read(
+        "drift_reports",
+        filter=(pc.field("model_name") == model)
+        & (pc.field("window_end") == pa.scalar(window_end, _KIND)),
+    ).to_pylist()
+    alarm = alarm_of(rows)
+    if alarm is None:
+        said = "does not alarm" if rows else "is not there"
+        raise RefusedError(
+            f"{model}: the drift report of {window_end.isoformat()} {said}; run"
+            " `alphalake drift` first"
+        )
+    return alarm
+
+
+def decide_reaction(run: Run, alarm: Alarm, *, request_id: str) -> Reaction:
+    """Decide what follows from an alarm, and record it once per request.
+
+    Parameters
+    ----------
+    run : Run
+        Where to read and write.
+    alarm : Alarm
+        As it was reported: an event's own words decide nothing.
+    request_id : str
+        The request that it made.
+    """
+    lake, model = run.workplace.lake, alarm.model_name
+    registry = read_registry(lake)
+    spare = [one.version for one in registry.archived(model) if not one.is_withdrawn]
+    champion = registry.champion(model)
+    promoted_at = None if champion is None else _promoted_at(lake, champion.version)
+    challenger = registry.challenger(model)
+    waits_since = None if challenger is None else challenger.registered_at
+    reaction = react(
+        alarm,
+        promoted_at=promoted_at,
+        has_archived=bool(spare),
+        challenger_at=waits_since,
+    )
+    record = record_decision(
+        run_id=run.run_id,
+        ts=run.now,
+        agent_id=DECIDER,
+        model={"name": "reaction", "version": "1", "probation_days": PROBATION.days},
+        input_snapshot={
+            "request_id": request_id,
+            "model": model,
+            "window_end": alarm.window_end.isoformat(),
+            "inputs": list(alarm.inputs),
+            "performance": list(alarm.performance),
+            "champion": None if champion is None else champion.version,
+            "promoted_at": None if promoted_at is None else promoted_at.isoformat(),
+            "challenger_at": None if waits_since is None else waits_since.isoformat(),
+            "archived": spare,
+        },
+        output=asdict(reaction),
+        rationale=reaction.why,
+    )
+    run.append(
+        "decision_records", record, window=f"{DECIDER}/decision_records/{request_id}"
+    )
+    return reaction
+
+
+def _promoted_at(lake: Lake, version: str) -> datetime | None:
+    rows = read_chain(lake).to_pylist()
+    moments: list[datetime] = [
+        row["decided_at"]
+        for row in rows
+        if row["version"] == version and row["event"] in {"promote", "rollback"}
+    ]
+    return max(moments, default=None)
