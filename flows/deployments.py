@@ -1,5 +1,6 @@
 """Register the deployments of `prefect.yaml` from Python, without Prefect's command."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,13 +15,17 @@ from prefect.utilities.callables import parameter_schema
 PROJECT: Final = Path(__file__).resolve().parents[1]
 
 
-def register_deployments(*, is_paused: bool) -> int:
-    """Register every deployment that `prefect.yaml` declares.
+def register_deployments(
+    *, is_paused: bool, only: Collection[str] | None = None
+) -> int:
+    """Register the deployments that `prefect.yaml` declares.
 
     Parameters
     ----------
     is_paused : bool
         Keep the schedules still: a demo has no worker, and its clock stands.
+    only : collection of str, optional
+        These names, without their schedules; every one with them if not given.
 
     Returns
     -------
@@ -31,6 +36,8 @@ def register_deployments(*, is_paused: bool) -> int:
     if not path.is_file():
         return 0
     declared = yaml.safe_load(path.read_text(encoding="utf-8"))["deployments"]
+    if only is not None:
+        declared = [{**one, "schedules": []} for one in declared if one["name"] in only]
     with get_client(sync_client=True) as client:
         for one in declared:
             _register(client, one, is_paused=is_paused)

@@ -1,7 +1,9 @@
 """What `alphalake init` makes on a Prefect server: pools, limits, automations.
 
 Everything is idempotent: what is there and right stays, what differs is replaced.
-Deployments themselves come from `prefect.yaml`, by `prefect deploy --all`.
+Deployments come from `prefect.yaml`, by `prefect deploy --all`; only those that an
+automation starts are made here already, without their schedules, which that command
+adds to them.
 """
 
 from datetime import timedelta
@@ -18,6 +20,8 @@ from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
+from flows.deployments import register_deployments
+from flows.prefect_loop import EDGES, LOOP, loop_automation, loop_deployments
 from flows.prefect_steps import GPU, LIMITS
 from flows.worker.resident import WORKER_TYPE, ResidentWorker
 
@@ -54,7 +58,20 @@ def set_up_server() -> list[str]:
             ),
             *_make_limits(client),
         ]
-    return [*made, *_make_automation(zombie_automation())]
+        known = loop_deployments(client)
+        missing = sorted(set(LOOP) - set(known))
+        if missing and register_deployments(is_paused=False, only=missing):
+            made += [f"deployment {name}" for name in missing]
+            known = loop_deployments(client)
+    wanted = [
+        zombie_automation(),
+        *(
+            loop_automation(edge, known[edge.deployment])
+            for edge in EDGES
+            if edge.deployment in known
+        ),
+    ]
+    return [*made, *(line for one in wanted for line in _make_automation(one))]
 
 
 def zombie_automation() -> Automation:

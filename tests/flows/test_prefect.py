@@ -73,10 +73,23 @@ def test_init_makes_what_the_server_needs_once(lab: Place):
         "gpu": "alphalake-resident",
     }
     assert {one["name"]: one["concurrency_limit"] for one in pools}["gpu"] == 1
-    zombies = ask(lab, "automations/filter")
-    assert [one["name"] for one in zombies] == ["alphalake-zombie-runs"]
-    assert zombies[0]["trigger"]["within"] == 90
-    assert zombies[0]["actions"][0]["state"] == "CRASHED"
+    automations = {one["name"]: one for one in ask(lab, "automations/filter")}
+    zombies = automations.pop("alphalake-zombie-runs")
+    assert zombies["trigger"]["within"] == 90
+    assert zombies["actions"][0]["state"] == "CRASHED"
+    started = {
+        one["id"]: one["name"]
+        for one in ask(lab, "deployments/filter")
+        if not one["schedules"]
+    }
+    assert {
+        name: started[one["actions"][0]["deployment_id"]]
+        for name, one in automations.items()
+    } == {
+        "alphalake-drift-retrain": "retrain",
+        "alphalake-retrain-compare": "compare",
+        "alphalake-rollback": "rollback",
+    }
     limits = ask(lab, "v2/concurrency_limits/filter")
     assert {one["name"]: one["limit"] for one in limits} == {
         "lab-batch": 1,
