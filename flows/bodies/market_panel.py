@@ -46,6 +46,7 @@ def open_panel(
     as_of: str | None,
     years: float,
     symbols: Sequence[str] | None = None,
+    since: datetime | None = None,
 ) -> AlignedPanel:
     """Return the bars, forecasts and surprises that were known at a moment.
 
@@ -65,6 +66,9 @@ def open_panel(
         How far back; `WARM_UP` comes before it.
     symbols : sequence of str, optional
         Only these; else everything that can be traded and is no leader.
+    since : datetime, optional
+        The first bar to read, instead of counting `years` back from the newest: what is
+        latched along the way then begins at one place whenever it is asked for.
 
     Returns
     -------
@@ -86,7 +90,8 @@ def open_panel(
     limit = decision_moment(run, as_of)
     asked = _traded(run) if symbols is None else symbols
     newest = _newest_open(run, timeframe, limit, asked)
-    floor = newest - timedelta(days=365.25 * years) - WARM_UP[timeframe]
+    counted = newest - timedelta(days=365.25 * years) - WARM_UP[timeframe]
+    floor = counted if since is None else since
     bars = _read_bars(run, timeframe, floor, limit, asked)
     missing = sorted(set(symbols or ()) - set(bars.series))
     if missing:
