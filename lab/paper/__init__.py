@@ -1,0 +1,1 @@
+"""The paper trader: signals, their combination, limits, fills, orders and shadows."""
