@@ -1,4 +1,4 @@
-"""Flows that move models: compare, promote, roll back."""
+"""Flows that move a model between stages: after a comparison, by hand, on an alarm."""
 
 from prefect import flow
 
@@ -10,7 +10,7 @@ from flows.runs import Outcome
 
 @flow(name="compare", flow_run_name="compare-{model}")
 def compare(model: str = "winprob", as_of: str | None = None, seed: int = 0) -> Outcome:
-    """Judge a challenger against its champion, and promote it if it is better.
+    """Judge the challenger against the champion; promote it if it is better.
 
     Parameters
     ----------
@@ -21,7 +21,14 @@ def compare(model: str = "winprob", as_of: str | None = None, seed: int = 0) -> 
     seed : int
         Of the bootstrap.
     """
-    return run_body("compare", run_compare, model=model, as_of=as_of, seed=seed)
+    return run_body(
+        "compare",
+        run_compare,
+        resource="lab-batch",
+        model=model,
+        as_of=as_of,
+        seed=seed,
+    )
 
 
 @flow(name="promote", flow_run_name="promote-{model}")
@@ -33,24 +40,36 @@ def promote(model: str, version: str, why: str) -> Outcome:
     model, version : str
         A registered version.
     why : str
-        Reason; it is kept in the chain.
+        Reason; it is kept.
     """
-    return run_body("promote", run_promote, model=model, version=version, why=why)
+    return run_body(
+        "promote",
+        run_promote,
+        resource="lab-batch",
+        model=model,
+        version=version,
+        why=why,
+    )
 
 
-@flow(name="rollback", flow_run_name="rollback-{model}")
-def rollback(
-    model: str = "winprob", why: str = "asked for", cause: str = "manual"
-) -> Outcome:
-    """Go back to the newest archived version that still verifies.
+@flow(name="rollback", flow_run_name="rollback-{model}-{cause}")
+def rollback(why: str, model: str = "winprob", cause: str = "manual") -> Outcome:
+    """Return to the newest archived version whose artefact still verifies.
 
     Parameters
     ----------
+    why : str
+        Reason; it is kept.
     model : str
         Registered model.
-    why : str
-        Reason; it is kept in the chain.
     cause : str
         `manual`, `drift` or `performance`.
     """
-    return run_body("rollback", run_rollback, model=model, why=why, cause=cause)
+    return run_body(
+        "rollback",
+        run_rollback,
+        resource="lab-batch",
+        model=model,
+        why=why,
+        cause=cause,
+    )

@@ -1,13 +1,14 @@
 """What the deployments take from the environment, so that `prefect.yaml` need not say it."""
 
 from functools import lru_cache
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class FlowSettings(BaseSettings):
-    """Where bars and releases come from, from `ALPHALAKE_*`."""
+    """Where bars and releases come from, and how models are kept, from `ALPHALAKE_*`."""
 
     model_config = SettingsConfigDict(
         env_prefix="ALPHALAKE_", frozen=True, extra="ignore"
@@ -30,6 +31,17 @@ class FlowSettings(BaseSettings):
     event_types: str | None = Field(
         default=None,
         description="CSV of release names by type, in place of the built-in table.",
+    )
+    tracking: Literal["mlflow", "none"] = Field(
+        default="mlflow",
+        description="Whether registered models are mirrored to MLflow;"
+        " MLFLOW_TRACKING_URI says where, else beside the tables.",
+    )
+    rollback_cooldown_hours: float = Field(
+        default=24.0,
+        ge=0.0,
+        le=24.0 * 366,
+        description="How long after a rollback of a model an alarm is only recorded.",
     )
 
 
