@@ -125,7 +125,7 @@ class ReferenceProfile:
             if times is None
             else np.asarray(times).astype("datetime64[us]").astype(np.int64)
         )
-        kept, stretch = _sample(moments, max_rows)
+        kept, stretch = take_stretches(moments, max_rows)
         return cls(
             tuple(
                 _feature(str(name), table[:, number], points)
@@ -230,8 +230,21 @@ def _edges(values: FloatArray) -> FloatArray:
     return np.unique(np.append(deciles, np.nextafter(deciles[is_atom], -np.inf)))
 
 
-def _sample(moments: IntArray, max_rows: int) -> tuple[AnyArray, IntArray]:
-    # Contiguous stretches, cut between moments.
+def take_stretches(moments: IntArray, max_rows: int) -> tuple[AnyArray, IntArray]:
+    """Choose rows for permutations: all, or contiguous stretches spread over the time.
+
+    Parameters
+    ----------
+    moments : ndarray of shape (n_rows,), int64
+        Of the rows, not decreasing; stretches are cut between moments.
+    max_rows : int
+        Most rows to choose.
+
+    Returns
+    -------
+    kept, stretch : ndarray of shape (n_kept,), int64
+        Row numbers, increasing, and the stretch each is of.
+    """
     n = len(moments)
     if n <= max_rows:
         return np.arange(n), np.zeros(n, dtype=np.int64)
