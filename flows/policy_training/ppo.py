@@ -128,7 +128,7 @@ def _config(make_env: Callable[[], Any], settings: PPOSettings, *, seed: int) ->
 
     register_env("alphalake", lambda _: make_env())
     return (
-        PPOConfig()
+        PPOConfig()  # type: ignore[no-untyped-call]
         .environment("alphalake")
         .env_runners(
             num_env_runners=0,

@@ -25,6 +25,7 @@ from lab.policy.state import MarketStates
 EPISODE_DAYS: Final = 128
 
 Observation = NDArray[np.float32]
+Action = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ class Problem:
         return self.days.n_days - EARNS_AFTER - self.states.warm_up
 
 
-class AllocationEnv(gymnasium.Env[Observation, NDArray[np.int64]]):
+class AllocationEnv(gymnasium.Env[Observation, Action]):
     """Allocation over sleeves, day by day.
 
     The observation is `MarketStates.observation` as float32, shape (n_features,); the
@@ -98,7 +99,10 @@ class AllocationEnv(gymnasium.Env[Observation, NDArray[np.int64]]):
         self.problem = problem
         shape = (problem.states.n_features,)
         self.observation_space = gymnasium.spaces.Box(-10.0, 10.0, shape, np.float32)
-        self.action_space = gymnasium.spaces.MultiDiscrete(problem.menu.heads)
+        heads = list(problem.menu.heads)
+        self.action_space: gymnasium.spaces.Space[Action] = (
+            gymnasium.spaces.MultiDiscrete(heads)
+        )
         self._row = self._stop = 0
         self._book = self._new_book()
 
@@ -125,7 +129,7 @@ class AllocationEnv(gymnasium.Env[Observation, NDArray[np.int64]]):
         return self._observation(), {}
 
     def step(
-        self, action: NDArray[np.int64]
+        self, action: Action
     ) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Choose for one day.
 

@@ -89,7 +89,7 @@ class MarketStates:
     @property
     def n_features(self) -> int:
         """Width of an observation, the drawdown included."""
-        return self.observations.shape[1] + 1
+        return int(self.observations.shape[1]) + 1
 
     def observation(self, row: int, drawdown: float) -> FloatArray:
         """Return what the network sees on a row, shape (n_features,).
@@ -147,13 +147,15 @@ def market_states(days: SleeveDays, plan: StatePlan | None = None) -> MarketStat
     )
     momentum = _momentum(grouped, plan.momentum_days)
     breadth = (_momentum(days.net, plan.momentum_days) > 0).mean(axis=1)
-    is_called = np.isfinite(days.regime).all(axis=1)
+    is_called = np.asarray(np.isfinite(days.regime).all(axis=1))
     called = np.where(is_called[:, None], days.regime, 0.0)
     is_agreed = np.isfinite(days.agreement)
     agreed = np.where(is_agreed, days.agreement - 0.5, 0.0)
     observations = np.column_stack(
-        [called, is_called, volatility, momentum / _MOST_MOMENTUM]
-        + [breadth - 0.5, agreed, is_agreed]
+        [
+            *(called, is_called, volatility, momentum / _MOST_MOMENTUM),
+            *(breadth - 0.5, agreed, is_agreed),
+        ]
     )
     return MarketStates(
         families=tuple(families),
