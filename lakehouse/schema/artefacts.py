@@ -202,6 +202,7 @@ WINPROB = TableSpec(
         content("model", "UBJ, CBM or LightGBM text."),
         text("calibrator", "JSON: Platt's coefficients."),
         text("schema", "JSON: features in order, their hash, the novelty guard."),
+        text("config", "JSON: how it was trained, and the SHA-256 of every file."),
         text("metrics", "JSON: out-of-fold figures with the reliability curve."),
         _WEIGHT,
         when("trained_until", "Newest label it knows."),

@@ -4,47 +4,26 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 
-from lab.arrays import BoolArray, FloatArray
-from lab.errors import LabError
+from lab.arrays import FloatArray
+from lab.errors import LabError, ModelError
+from lab.learning.calibration import Platt
 from serve.ml.requests import RowReader
 from serve.ml.schemas import MlAnswer, Win
 from serve.schemas import ArtefactRef
+
+if TYPE_CHECKING:
+    from lab.learning.bundle import Predictor
 
 log = logging.getLogger("alphalake.serve")
 
 _SUFFIXES: Final = {"xgboost": "ubj", "catboost": "cbm", "lightgbm": "txt"}
 _encode: Final = msgspec.json.Encoder().encode
-
-
-class Predictor(Protocol):
-    """What is asked of a loaded model; `lab.learning.bundle.Predictor` is one."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Features, in the order of the columns."""
-        ...
-
-    def scores(self, features: FloatArray) -> FloatArray:
-        """Return raw scores of shape (n_rows,)."""
-        ...
-
-    def calibrated(self, scores: FloatArray) -> FloatArray:
-        """Return the probabilities of raw scores."""
-        ...
-
-    def contributions(self, features: FloatArray) -> FloatArray:
-        """Return contributions of shape (n_rows, n_features + 1), the bias last."""
-        ...
-
-    def is_novel(self, features: FloatArray) -> BoolArray:
-        """Return which rows are unlike the training rows."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,12 +36,15 @@ class WinModel:
         The artefact's row, without its bytes.
     predictor : Predictor
         Safe to ask from several threads.
+    calibrator : Platt
+        Its own.
     reader : RowReader
         Of requests to it.
     """
 
     row: Mapping[str, Any]
-    predictor: Predictor
+    predictor: "Predictor"
+    calibrator: Platt
     reader: RowReader
 
     def answer(self, body: bytes, *, ref: ArtefactRef, is_stale: bool) -> bytes:
@@ -100,7 +82,7 @@ class WinModel:
     def _ask(self, rows: FloatArray, *, is_explained: bool) -> list[Win]:
         scores = self.predictor.scores(rows)
         columns = (
-            self.predictor.calibrated(scores).tolist(),
+            self.calibrator.apply(scores).tolist(),
             self.predictor.is_novel(rows).tolist(),
             scores.tolist(),
         )
@@ -165,11 +147,14 @@ def _load(row: dict[str, Any]) -> WinModel:
         f"model.{_SUFFIXES[row['learner']]}": row.pop("model"),
         "calibrator.json": row["calibrator"].encode(),
         "schema.json": row["schema"].encode(),
+        "config.json": row["config"].encode(),
     }
     predictor = load_predictor(files)
+    if predictor.calibrator is None:
+        raise ModelError("it gives no probabilities")
     # The first question would pay for what the library sets up.
     predictor.contributions(np.zeros((1, len(predictor.names))))
-    return WinModel(row, predictor, RowReader(predictor.names))
+    return WinModel(row, predictor, predictor.calibrator, RowReader(predictor.names))
 
 
 def expiry(valid_until: datetime, now: datetime) -> str | None:
