@@ -6,6 +6,7 @@ body is parsed, so ten thousand rows cost one pass.
 
 from collections.abc import Sequence
 from itertools import chain
+from operator import itemgetter
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -57,11 +58,25 @@ class RowReader:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise MalformedError(f"body: {error}"[:400]) from error
         rows = request.rows
+        if request.features is not None:
+            rows = self._in_order(rows, request.features)
         if request.contributions and len(rows) > MAX_EXPLAINED:
             raise MalformedError(
                 f"contributions of {len(rows)} rows: at most {MAX_EXPLAINED} are allowed"
             )
         return _matrix(rows, len(self.names)), request.contributions
+
+    def _in_order(self, rows: Sequence[Any], given: Sequence[str]) -> Sequence[Any]:
+        if missing := sorted(set(self.names) - set(given)):
+            raise MalformedError(f"features: missing: {', '.join(missing[:5])}"[:400])
+        if unknown := sorted(set(given) - set(self.names)):
+            raise MalformedError(f"features: unknown: {', '.join(unknown[:5])}"[:400])
+        if len(given) != len(self.names):
+            raise MalformedError("features: one is named twice")
+        if list(given) == list(self.names):
+            return rows
+        take = itemgetter(*(given.index(name) for name in self.names))
+        return [list(take(row)) if type(row) is list else row for row in rows]
 
 
 def _request_type(names: Sequence[str]) -> type[Struct]:
@@ -82,7 +97,11 @@ def _request_type(names: Sequence[str]) -> type[Struct]:
     ]
     return msgspec.defstruct(
         "Request",
-        [("rows", rows), ("contributions", bool, False)],
+        [
+            ("rows", rows),
+            ("features", list[str] | None, None),
+            ("contributions", bool, False),
+        ],
         forbid_unknown_fields=True,
     )
 

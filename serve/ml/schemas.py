@@ -18,7 +18,7 @@ Named = Annotated[
 ]
 Ordered = Annotated[
     list[Value | None],
-    Meta(min_length=1, description="Every feature in the model's order."),
+    Meta(min_length=1, description="Every feature, in the order of `features`."),
 ]
 
 
@@ -29,6 +29,13 @@ class MlRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         list[Named | Ordered],
         Meta(min_length=1, max_length=MAX_ROWS, description="One row an order."),
     ]
+    features: Annotated[
+        Annotated[list[str], Meta(min_length=1)] | None,
+        Meta(
+            description="Names of the values of rows that are lists; null if they are "
+            "in the model's order, which every answer names."
+        ),
+    ] = None
     contributions: Annotated[
         bool,
         Meta(description=f"Whether to explain each row; at most {MAX_EXPLAINED} rows."),

@@ -1,0 +1,73 @@
+"""A published win-probability model and requests to it."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+
+from lab.learning.bundle import build_bundle
+from lab.learning.calibration import Platt
+from lab.learning.config import TrainingConfig
+from lab.learning.feature_sets import ORDER_FEATURES
+from lab.learning.learners import MODEL_FILES, fit_learner
+from lab.learning.schema import FeatureSchema
+from lakehouse.schema.catalogue import table_spec
+from tests.simulators.artefacts import NOW
+
+NAMES = ORDER_FEATURES.names
+
+
+def rows(n: int, *, seed: int = 7, n_features: int = len(NAMES)) -> np.ndarray:
+    """Feature rows of the market the model was trained on."""
+    return np.random.default_rng(seed).normal(size=(n, n_features)).round(6)
+
+
+def trained(
+    learner: str = "xgboost",
+    *,
+    names: tuple[str, ...] = NAMES,
+    n_rows: int = 2000,
+    n_trees: int = 200,
+    seed: int = 7,
+) -> dict[str, bytes]:
+    """The files of a small model of a planted signal; whole depth, quick to train."""
+    config = TrainingConfig(model=learner, n_estimators=n_trees, max_depth=4, seed=seed)
+    features = rows(n_rows, seed=seed, n_features=len(names))
+    rng = np.random.default_rng(seed + 1)
+    labels = (features[:, 0] - features[:, 1] + rng.normal(size=n_rows) > 0).astype(
+        np.float64
+    )
+    model = fit_learner(config, features, labels, np.ones(n_rows))
+    return build_bundle(
+        config,
+        model,
+        schema=FeatureSchema.fit(names, features),
+        calibrator=Platt.fit(model.scores(features), labels),
+        reference=b"profile",
+    )
+
+
+def artefact(files: dict[str, bytes], *, version: str = "v1", **changes) -> pa.Table:
+    """The row of `artefact_winprob` of a model's files; `changes` replace columns."""
+    learner = json.loads(files["config.json"])["config"]["model"]
+    row = {
+        "model_name": "winprob",
+        "version": version,
+        "learner": learner,
+        "model": files[MODEL_FILES[learner]],
+        "calibrator": files["calibrator.json"].decode(),
+        "schema": files["schema.json"].decode(),
+        "config": files["config.json"].decode(),
+        "metrics": "{}",
+        "runtime_weight": 0.0,
+        "trained_until": NOW,
+        "run_id": "run",
+        **changes,
+    }
+    schema = table_spec("artefact_winprob").to_arrow()
+    return pa.Table.from_pylist([row], schema=schema)
+
+
+def named(values: np.ndarray, names: tuple[str, ...] = NAMES) -> list[dict]:
+    """Rows as objects by feature."""
+    return [dict(zip(names, row, strict=True)) for row in values.tolist()]
