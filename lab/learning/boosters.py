@@ -182,8 +182,10 @@ class CatboostLearner:
         )
         # The file would name the moment and a random number: equal models, equal bytes.
         notes = model.get_metadata()
-        for name in ("model_guid", "train_finish_time", "training", "output_options"):
-            notes[name] = ""
+        for name in ("model_guid", "train_finish_time"):
+            notes[name] = "0"
+        for name in ("training", "output_options"):
+            notes[name] = "{}"
         return cls(model, config.threads)
 
     @classmethod
