@@ -22,7 +22,7 @@ from flows.bodies.moments import decision_moment
 from flows.manifests import to_json
 from flows.runs import Run
 from lakehouse.errors import StoreError
-from lakehouse.query import connect
+from lakehouse.query import Session, connect
 from lakehouse.schema.research import SLEEVE_RETURNS
 from lakehouse.storage.location import Location
 
@@ -90,9 +90,7 @@ def run_sleeve_export(run: Run, *, as_of: str | None = None) -> str:
     with connect(
         run.workplace.root, tables=("sleeve_returns", "runs"), threads=1
     ) as session:
-        schema = SLEEVE_RETURNS.to_arrow()
-        found = session.sql(_ROWS, {"as_of": now}).arrow()
-        rows = found.select(schema.names).cast(schema).combine_chunks()
+        rows = known_returns(session, now)
         versions = dict(session.versions)
     run.tables_read |= versions
     if rows.num_rows == 0:
@@ -107,6 +105,30 @@ def run_sleeve_export(run: Run, *, as_of: str | None = None) -> str:
     run.parameters["file"] = kept.name
     told = "written" if is_new else "is there already"
     return f"{rows.num_rows} rows of {kept.run_id}: {kept.name} {told}"
+
+
+def known_returns(session: Session, as_of: datetime) -> pa.Table:
+    """Return the view `sleeve_returns_v1` as it was at a moment.
+
+    Parameters
+    ----------
+    session : Session
+        Pinned versions of `sleeve_returns` and `runs`.
+    as_of : datetime
+        Decision time.
+
+    Returns
+    -------
+    pyarrow.Table
+        With the schema of `sleeve_returns`, sorted by sleeve, bar length, slippage, day.
+
+    Notes
+    -----
+    Point in time: rows known by `as_of`, of the newest run that had ended by then.
+    """
+    schema = SLEEVE_RETURNS.to_arrow()
+    found = session.sql(_ROWS, {"as_of": as_of}).arrow()
+    return found.select(schema.names).cast(schema).combine_chunks()
 
 
 def rows_sha256(rows: pa.Table) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from lab.arrays import FloatArray, IntArray
 from lab.errors import PolicyError
+from lab.features.regime import STATES
 from lab.policy.days import SleeveDays, families_of
 
 UNKNOWN_REGIME: Final = 3
@@ -85,6 +86,17 @@ class MarketStates:
     agreement: FloatArray
     observations: FloatArray
     warm_up: int
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of an observation's numbers, in order."""
+        return (
+            *(f"p_{name}" for name in STATES),
+            "is_regime_known",
+            "volatility",
+            *(f"momentum_{name}" for name in self.families),
+            *("breadth", "agreement", "is_agreement_known", "drawdown"),
+        )
 
     @property
     def n_features(self) -> int:
@@ -167,6 +179,35 @@ def market_states(days: SleeveDays, plan: StatePlan | None = None) -> MarketStat
         observations=observations,
         warm_up=plan.warm_up,
     )
+
+
+def forecast_agreement(moves: FloatArray) -> FloatArray:
+    """Return how far forecast models agree on directions, row by row.
+
+    Parameters
+    ----------
+    moves : ndarray of shape (n_models, n_obs, n_assets), float64
+        Forecast moves; NaN where a model has no forecast.
+
+    Returns
+    -------
+    ndarray of shape (n_obs,), float64
+        Mean over the instruments with two forecasts or more of the absolute mean sign:
+        1 if all point the same way, 0 if they cancel; NaN without such an instrument.
+
+    Notes
+    -----
+    Point in time: row t depends on row t alone.
+    """
+    is_known = np.isfinite(moves)
+    counts = is_known.sum(axis=0)
+    signs = np.where(is_known, np.sign(np.nan_to_num(moves)), 0.0).sum(axis=0)
+    agreed = np.abs(signs) / np.maximum(counts, 1)
+    is_judged = counts >= 2
+    n_judged = is_judged.sum(axis=1)
+    total = np.where(is_judged, agreed, 0.0).sum(axis=1)
+    mean = total / np.maximum(n_judged, 1)
+    return np.where(n_judged > 0, mean, np.nan)
 
 
 def _sums(values: FloatArray, span: int) -> tuple[FloatArray, FloatArray]:
