@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import pyarrow as pa
 
 from flows.bodies.checkpoints import model_digests
+from flows.bodies.signal_weights import signal_weights, why_unearned
 from flows.bodies.sleeve_book import sleeve_book, sleeve_set, why_unlocked
 from flows.manifests import code_commit, lock_hash
 from flows.runs import Run
@@ -50,8 +51,13 @@ _QUERIES: Final = {
 _BUILT: Final[Mapping[str, Callable[[Session], pa.Table]]] = {
     "sleeve_set": sleeve_set,
     "sleeve_book": sleeve_book,
+    "signal_weights": signal_weights,
 }
 KINDS: Final = (*_QUERIES, *_BUILT)
+_LOCKS: Final[Mapping[str, Callable[[pa.Table], str | None]]] = {
+    "sleeve_set": why_unlocked,
+    "signal_weights": why_unearned,
+}
 
 
 def publish_artefacts(run: Run) -> str:
@@ -96,7 +102,7 @@ def publish_artefacts(run: Run) -> str:
 
 
 def keep_locked(run: Run, content: dict[str, pa.Table]) -> None:
-    """Drop a sleeve set that must not be published: the one before stays, and it is said.
+    """Drop weights that must not be published: those before stay, and it is said.
 
     Parameters
     ----------
@@ -105,10 +111,11 @@ def keep_locked(run: Run, content: dict[str, pa.Table]) -> None:
     content : dict of str to pyarrow.Table
         What is to be published, by kind.
     """
-    if (why := why_unlocked(content["sleeve_set"])) is not None:
-        del content["sleeve_set"]
-        run.count("artefacts_refused", 1)
-        run.notes.append(f"sleeve_set not published: {why}")
+    for kind, why_not in _LOCKS.items():
+        if kind in content and (why := why_not(content[kind])) is not None:
+            del content[kind]
+            run.count("artefacts_refused", 1)
+            run.notes.append(f"{kind} not published: {why}")
 
 
 def _publish(

@@ -118,9 +118,25 @@ class Book:
     def empty(cls, symbols: Sequence[str]) -> Self:
         """Return a book that holds nothing."""
         n_assets = len(symbols)
-        zeros = [np.zeros(n_assets) for _ in range(7)]
-        times = [np.full(n_assets, _NO_TIME) for _ in range(2)]
-        return cls(tuple(symbols), *zeros, *times)
+
+        def none() -> FloatArray:
+            return np.zeros(n_assets)
+
+        def never() -> AnyArray:
+            return np.full(n_assets, _NO_TIME)
+
+        return cls(
+            symbols=tuple(symbols),
+            target=none(),
+            amount=none(),
+            side=none(),
+            price=none(),
+            size=none(),
+            gross=none(),
+            cost=none(),
+            decided=never(),
+            entry=never(),
+        )
 
     @property
     def drawdown(self) -> float:

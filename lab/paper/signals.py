@@ -53,11 +53,9 @@ _FOLLOWERS: Final = {
     "chronos2": FollowChronos2(),
     "ensemble": FollowEnsemble(),
 }
-_OWN_BARS: Final = {
-    "trend": VolatilityTargetedTrend(),
-    "reversion": BollingerReversion(),
-    "event": EventDrift(),
-}
+_TREND: Final = VolatilityTargetedTrend()
+_REVERSION: Final = BollingerReversion()
+_EVENT: Final = EventDrift()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +107,9 @@ def signal_positions(
         if one.needs in panel.forecasts
     }
     bars = OwnBars.of(panel)
-    found |= {name: one.positions(bars) for name, one in _OWN_BARS.items()}
+    found["trend"] = _TREND.positions(bars)
+    found["reversion"] = _REVERSION.positions(bars)
+    found["event"] = _EVENT.positions(bars)
     if regimes is not None and len(regimes.known):
         found["regime"] = _regime(bars, regimes)
     return found
