@@ -7,10 +7,11 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flows.bodies.model_registry import read_chain, read_registry
+from flows.bodies.model_registry import read_registry
 from flows.runs import Run
 from lab.evaluation.decisions import record_decision
 from lab.lifecycle.reaction import PROBATION, Alarm, Reaction, alarm_of, react
+from lab.lifecycle.rollback import rollback_targets
 from lakehouse.errors import RefusedError
 from lakehouse.store import Lake
 
@@ -88,9 +89,11 @@ def decide_reaction(run: Run, alarm: Alarm, *, request_id: str) -> Reaction:
     """
     lake, model = run.workplace.lake, alarm.model_name
     registry = read_registry(lake)
-    spare = [one.version for one in registry.archived(model) if not one.is_withdrawn]
+    spare = [one.version for one in rollback_targets(registry, model)]
     champion = registry.champion(model)
-    promoted_at = None if champion is None else _promoted_at(lake, champion.version)
+    promoted_at = None if champion is None else champion.promoted_at
+    if promoted_at == registry.last_rollback(model):
+        promoted_at = None  # it came back, and is not on probation again
     challenger = registry.challenger(model)
     waits_since = None if challenger is None else challenger.registered_at
     reaction = react(
@@ -122,13 +125,3 @@ def decide_reaction(run: Run, alarm: Alarm, *, request_id: str) -> Reaction:
         "decision_records", record, window=f"{DECIDER}/decision_records/{request_id}"
     )
     return reaction
-
-
-def _promoted_at(lake: Lake, version: str) -> datetime | None:
-    rows = read_chain(lake).to_pylist()
-    moments: list[datetime] = [
-        row["decided_at"]
-        for row in rows
-        if row["version"] == version and row["event"] in {"promote", "rollback"}
-    ]
-    return max(moments, default=None)
