@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from lab.arrays import FloatArray, TimeArray
+from lab.arrays import FloatArray, IntArray, TimeArray
 from lab.errors import TrainingError
 
 _DAYS_A_YEAR = 365.25
@@ -55,6 +55,44 @@ def auc_standard_error(labels: FloatArray) -> float:
     if ones == 0 or zeros == 0:
         raise TrainingError(f"AUC of {ones:g} ones and {zeros:g} zeros: some of both")
     return math.sqrt((ones + zeros + 1.0) / (12.0 * ones * zeros))
+
+
+def fold_auc(
+    scores: FloatArray, labels: FloatArray, fold: IntArray
+) -> tuple[float, float] | None:
+    """Return the AUC over pairs of rows of one fold, and its standard error of no skill.
+
+    Folds are scored by different models: the level of a model follows the share of ones
+    it was trained on, which says nothing of its skill, so rows of two folds are not
+    compared. Pooled over folds, labels that mean nothing would rank below chance.
+
+    Parameters
+    ----------
+    scores, labels : ndarray of shape (n_rows,), float64
+        Labels are 0 or 1.
+    fold : ndarray of shape (n_rows,), int64
+        Which model scored the row.
+
+    Returns
+    -------
+    tuple of float, or None
+        None where no fold has both classes.
+
+    References
+    ----------
+    .. [1] Forman, Scholz (2010), Apples-to-apples in cross-validation studies, ACM
+       SIGKDD Explorations 12.
+    """
+    total, wins, variance = 0.0, 0.0, 0.0
+    for one in np.unique(fold):
+        rows = fold == one
+        ones = float((labels[rows] > 0.5).sum())
+        pairs = ones * (float(rows.sum()) - ones)
+        if pairs > 0:
+            total += pairs
+            wins += pairs * auc(scores[rows], labels[rows])
+            variance += (pairs * auc_standard_error(labels[rows])) ** 2
+    return (wins / total, math.sqrt(variance) / total) if total else None
 
 
 def acted(

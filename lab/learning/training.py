@@ -22,11 +22,10 @@ from lab.bars.timeframes import to_instant, to_moment
 from lab.errors import TrainingError
 from lab.learning._base import Learner
 from lab.learning.bundle import build_bundle
-from lab.learning.calibration import Platt, reliability
+from lab.learning.calibration import Platt, ece, reliability
 from lab.learning.config import BOOSTERS, TrainingConfig
 from lab.learning.importance import gain_importance, shap_importance
 from lab.learning.learners import fit_learner
-from lab.learning.metrics import auc_standard_error
 from lab.learning.ridge import RidgeLearner
 from lab.learning.samples import Samples
 from lab.learning.schema import FeatureSchema
@@ -58,14 +57,18 @@ class OutOfFold:
         Raw; calibrated probabilities, or values of a regression.
     base : ndarray of shape (n_scored,), float64
         Weighted mean label of the training rows at the time.
+    fold : ndarray of shape (n_scored,), int64
+        Window whose refit scored it; the last block, scored by the kept model, has the
+        number after the last window's.
     is_final : ndarray of shape (n_scored,), bool
-        Whether the kept model scored it (last block), not a refit before it.
+        Whether the kept model scored it.
     """
 
     samples: Samples
     scores: FloatArray
     predictions: FloatArray
     base: FloatArray
+    fold: IntArray
     is_final: BoolArray
 
 
@@ -322,6 +325,7 @@ def _out_of_fold(
         np.concatenate([walk.scores[rows], scores]),
         np.concatenate([walk.predictions[rows], predictions]),
         np.concatenate([walk.base[rows], np.full(len(last), final.base)]),
+        np.concatenate([walk.fold[rows], np.full(len(last), len(walk.windows))]),
         np.arange(len(kept)) >= len(rows),
     )
 
@@ -338,13 +342,11 @@ def _figures(
         scores=told.scores[chosen],
         predictions=told.predictions[chosen],
         base=told.base[chosen],
+        fold=told.fold[chosen],
     )
     found["n_rows"] = float(len(rows))
     if config.is_classification:
-        curve = reliability(told.predictions[chosen], rows.label)
-        found["ece"] = curve.ece
-        if found["auc"] is not None:
-            found["auc_standard_error"] = auc_standard_error(rows.label)
+        found["ece"] = ece(told.predictions[chosen], rows.label)
     return found
 
 

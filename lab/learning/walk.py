@@ -23,7 +23,7 @@ from lab.arrays import FloatArray, IntArray
 from lab.learning.calibration import Platt, brier, log_loss
 from lab.learning.config import TrainingConfig
 from lab.learning.learners import fit_learner
-from lab.learning.metrics import acted, auc, regression_figures, trading_figures
+from lab.learning.metrics import acted, fold_auc, regression_figures, trading_figures
 from lab.learning.samples import Samples
 from lab.learning.weights import sample_weights
 
@@ -47,8 +47,8 @@ class Window:
     base : float
         Weighted mean label of the training rows.
     metrics : dict
-        Classification: `log_loss`, `baseline_log_loss` of `base`, `brier`, `auc`.
-        Regression: `squared_error`, `baseline_squared_error` of 0, `sign_match`. Both:
+        Classification: `log_loss`, `baseline_log_loss` of `base`, `brier`, `auc`
+        and its `auc_standard_error` of no skill. Regression: `squared_error`, `baseline_squared_error` of 0, `sign_match`. Both:
         `lab.learning.metrics.trading_figures`. None where undefined.
     model_sha256 : str
         Of the window's model file.
@@ -235,6 +235,7 @@ def figures(
     scores: FloatArray,
     predictions: FloatArray,
     base: FloatArray,
+    fold: IntArray,
 ) -> dict[str, float | None]:
     """Return the metrics of scored rows, see `Window.metrics`.
 
@@ -246,17 +247,19 @@ def figures(
         Objective and cost.
     scores, predictions, base : ndarray of shape (n_rows,), float64
         See `Walk`.
+    fold : ndarray of shape (n_rows,), int64
+        See `fold_auc`.
     """
     found: dict[str, float | None] = {}
     labels = samples.label
     neutral: FloatArray | float = 0.0
     cost: float | None = 2.0 * config.cost_bps / 10_000.0
     if config.is_classification:
-        is_mixed = 0.0 < float(labels.mean()) < 1.0
         found["log_loss"] = log_loss(predictions, labels)
         found["baseline_log_loss"] = log_loss(base, labels)
         found["brier"] = brier(predictions, labels)
-        found["auc"] = auc(scores, labels) if is_mixed else None
+        ranked = fold_auc(scores, labels, fold)
+        found["auc"], found["auc_standard_error"] = ranked or (None, None)
         neutral, cost = np.array([neutral_score(config, one) for one in base]), None
     else:
         found |= regression_figures(predictions, labels)
@@ -302,6 +305,7 @@ def _fit_window(
         scores=scores,
         predictions=predictions,
         base=np.full(len(rows), base),
+        fold=np.zeros(len(rows), dtype=np.int64),
     )
     window = Window(
         start - config.train_period_days * _DAY,
