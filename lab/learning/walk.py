@@ -13,7 +13,7 @@ Rules:
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -48,8 +48,9 @@ class Window:
         Weighted mean label of the training rows.
     metrics : dict
         Classification: `log_loss`, `baseline_log_loss` of `base`, `brier`, `auc`
-        and its `auc_standard_error` of no skill. Regression: `squared_error`, `baseline_squared_error` of 0, `sign_match`. Both:
-        `lab.learning.metrics.trading_figures`. None where undefined.
+        and its `auc_standard_error` of no skill. Regression: `squared_error`,
+        `baseline_squared_error` of 0, `sign_match`. Both: `skill`, 1 less the loss over
+        the baseline's, and `lab.learning.metrics.trading_figures`. None where undefined.
     model_sha256 : str
         Of the window's model file.
     """
@@ -263,8 +264,15 @@ def figures(
         neutral, cost = np.array([neutral_score(config, one) for one in base]), None
     else:
         found |= regression_figures(predictions, labels)
+    loss, floor = _losses(found)
+    found["skill"] = 1.0 - loss / floor if floor > 0 else None
     earned = acted(scores, samples.outcome, neutral, cost=cost)
     return found | trading_figures(earned, samples.end)
+
+
+def _losses(found: Mapping[str, float | None]) -> tuple[float, float]:
+    kind = "log_loss" if "log_loss" in found else "squared_error"
+    return found[kind] or 0.0, found[f"baseline_{kind}"] or 0.0
 
 
 def _edges(

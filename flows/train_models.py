@@ -1,0 +1,45 @@
+"""Flows that train registered models."""
+
+from typing import Any
+
+from prefect import flow
+
+from flows.prefect_steps import run_body
+from flows.runs import Outcome
+
+
+@flow(name="train-gbm", flow_run_name="train-gbm-{timeframe}")
+def train_gbm(
+    timeframe: str = "1d",
+    learner: str = "xgboost",
+    config: dict[str, Any] | None = None,
+    as_of: str | None = None,
+    seed: int = 0,
+) -> Outcome:
+    """Train and register a model of forward returns.
+
+    Parameters
+    ----------
+    timeframe : str
+        `1d` or `1h`.
+    learner : str
+        `xgboost`, `catboost`, `lightgbm`, or `ridge` over all three.
+    config : dict, optional
+        Training settings.
+    as_of : str, optional
+        Use only what was known then; now if not given.
+    seed : int
+        Of the training.
+    """
+    from flows.bodies.train_gbm import run_train_gbm
+
+    return run_body(
+        "train-gbm",
+        run_train_gbm,
+        resource="lab-batch",
+        timeframe=timeframe,
+        learner=learner,
+        config=config,
+        as_of=as_of,
+        seed=seed,
+    )
