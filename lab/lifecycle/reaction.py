@@ -12,16 +12,20 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
 PERFORMANCE: Final = frozenset(
-    ["profit_total", "win_rate", "sharpe_ratio", "max_drawdown", "performance"]
+    ["accuracy", "profit_total", "win_rate", "sharpe_ratio", "max_drawdown"]
 )
-"""Rows of a report on what acting on the predictions earned.
+"""Rows of a report on how good the predictions were; they alarm when they get worse.
 
 `trades_count` is none of them: fewer trades are a change of inputs.
 """
 
 PREDICTION: Final = "prediction"
-PROBATION: Final = timedelta(days=30)
+PROBATION: Final = timedelta(days=60)
+"""Twice the thirty trading days that a report on performance needs."""
+
 SPACING: Final = timedelta(days=3)
+"""From one training that drift asked for to the next, while its candidate waits."""
+
 Action = Literal["retrain", "rollback", "wait"]
 
 

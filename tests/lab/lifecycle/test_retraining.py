@@ -88,8 +88,12 @@ def test_a_report_without_an_alarm_is_no_alarm():
 
 def test_an_alarm_names_inputs_and_performance_apart():
     found = alarm_of(
-        [row("win_rate"), row("volatility_20"), row("x", is_alarm=False)]
-        + [row("prediction")]
+        [
+            row("win_rate"),
+            row("volatility_20"),
+            row("x", is_alarm=False),
+            row("prediction"),
+        ]
     )
     assert found == Alarm(
         "winprob", END, ("prediction", "volatility_20"), ("win_rate",)
@@ -117,7 +121,7 @@ def test_a_new_champion_that_earns_worse_is_taken_back():
     features = alarm("profit_total", "volatility_20")
     found = react(features, promoted_at=END - PROBATION, has_archived=True)
     assert found.action == "rollback"
-    assert "within 30 days of its promotion" in found.why
+    assert "within 60 days of its promotion" in found.why
 
 
 def test_an_old_champion_that_earns_worse_in_the_same_market_is_taken_back():
