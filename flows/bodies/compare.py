@@ -56,7 +56,8 @@ def run_compare(
     """Compare champion and challenger on the rows both predicted, and act on it.
 
     The rows are those of `model_predictions` that both versions predicted out of
-    sample, live or out of fold, and whose outcome is known. Without a champion, the
+    sample, live or out of fold, and that are settled; one without an outcome was not
+    acted on and earned nothing. Without a champion, the
     challenger stands against no model at all: nothing is traded, the trailing base rate
     is the probability, and its predictions must be better, too. A `subject_id` that
     ends in `#` and a number is of one of several equal trainings (a policy's seeds).
@@ -153,7 +154,6 @@ def _rows(run: Run, version: ModelVersion, moment: datetime) -> pa.Table:
         filter=(pc.field("model_name") == version.model_name)
         & (pc.field("version") == version.version)
         & pc.field("origin").isin(list(ORIGINS))
-        & pc.field("outcome").is_valid()
         & is_known,
     )
     # One row a subject, of the better witness: "live" sorts before "out_of_fold".
@@ -187,13 +187,14 @@ def _common(old: pa.Table, new: pa.Table, *, has_champion: bool) -> _Common:
     nothing = np.zeros(new.num_rows)
     champion = Acted(nothing, nothing, losses[0])
     if has_champion:
-        champion = Acted(_numbers(old, "outcome"), _numbers(old, "costs"), losses[0])
-    return _Common(
-        champion,
-        Acted(_numbers(new, "outcome"), _numbers(new, "costs"), losses[1]),
-        days,
-        _series(_subjects(new)),
-    )
+        champion = Acted(_earned(old), _numbers(old, "costs"), losses[0])
+    challenger = Acted(_earned(new), _numbers(new, "costs"), losses[1])
+    return _Common(champion, challenger, days, _series(_subjects(new)))
+
+
+def _earned(rows: pa.Table) -> FloatArray:
+    # A settled row without an outcome was not acted on.
+    return np.nan_to_num(_numbers(rows, "outcome"))
 
 
 def _numbers(rows: pa.Table, name: str) -> FloatArray:

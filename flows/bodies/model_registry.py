@@ -46,6 +46,7 @@ __all__ = [
     "enter_model",
     "load_files",
     "mirror",
+    "models_in_use",
     "read_chain",
     "read_registry",
     "settle",
@@ -55,8 +56,21 @@ __all__ = [
 _LEARNERS: Final = ("xgboost", "catboost", "lightgbm", "ray", "scipy")
 _WRITTEN_ONCE: Final = ("metrics", "manifest", "artefact_sha256")
 
-THRESHOLDS: Final[Mapping[str, tuple[Bound, ...]]] = {}
-"""What a version must show to be Staging at once, by model; see `enter_model`."""
+_RETURNS: Final = (Bound("n_rows", at_least=200), Bound("sign_match", at_least=0.45))
+THRESHOLDS: Final[Mapping[str, tuple[Bound, ...]]] = {
+    "winprob": (
+        Bound("n_rows", at_least=200),
+        Bound("auc", at_least=0.45),
+        Bound("ece", at_most=0.10),
+    ),
+    "gbm-1d": _RETURNS,
+    "gbm-1h": _RETURNS,
+}
+"""What a version must show to be Staging at once, by model.
+
+Out-of-fold figures of a sane model: enough rows, not plainly inverted, calibrated. That
+it is any better than the champion, or than no model, is for the comparison to say.
+"""
 
 
 def enter_model(
@@ -151,6 +165,18 @@ def load_files(lake: Lake, version: ModelVersion) -> dict[str, bytes]:
     if _digest(saved.card["sha256"]) != version.artefact_sha256:
         raise RefusedError(f"{where}: refused: its files are not those registered")
     return dict(saved.files)
+
+
+def models_in_use(lake: Lake) -> frozenset[tuple[str, str]]:
+    """Return names and versions whose files must be kept: all but those at None.
+
+    Raises
+    ------
+    RefusedError
+        If the chain is broken.
+    """
+    registry = read_registry(lake)
+    return frozenset(key for key, one in registry.by_key.items() if one.stage != NONE)
 
 
 def verify_models(lake: Lake) -> int:

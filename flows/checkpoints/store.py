@@ -9,7 +9,7 @@ Nothing is pickled; what the files hold is for the model's own reader to check.
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -163,11 +163,26 @@ class CheckpointStore:
             files[key] = data
         return Saved(name, version, card, files)
 
-    def prune(self, *, now: datetime, keep: timedelta = KEPT) -> list[str]:
+    def prune(
+        self,
+        *,
+        now: datetime,
+        keep: timedelta = KEPT,
+        in_use: Collection[tuple[str, str]] = (),
+    ) -> list[str]:
         """Delete versions older than `keep`, never the one in use.
 
         In use is a name's newest version, and the newest that was accepted: adapters
         trained since may all have been refused.
+
+        Parameters
+        ----------
+        now : datetime
+            Ages are counted up to it.
+        keep : timedelta
+            Younger versions stay.
+        in_use : collection of (str, str)
+            Names and versions that stay, however old.
 
         Returns
         -------
@@ -180,7 +195,8 @@ class CheckpointStore:
             accepted = [card["version"] for card in cards if card.get("is_accepted")]
             for card in cards[:-1]:
                 is_old = parse_moment(card["created_at"]) < now - keep
-                if is_old and card["version"] not in accepted[-1:]:
+                kept = [*accepted[-1:], *(one for key, one in in_use if key == name)]
+                if is_old and card["version"] not in kept:
                     self._delete(name, card)
                     gone.append(f"{name}/{card['version']}")
         return gone

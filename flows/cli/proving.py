@@ -44,14 +44,15 @@ class RunProof:
 def prove_repository(
     *, url: str | None, has_history: bool, trust: Path | None, token: str | None
 ) -> None:
-    """Verify every published artefact, and the lake's own chain of sleeve transitions.
+    """Verify every published artefact, and the lake's own chains of sleeves and models.
 
     Raises
     ------
     TrustError
         If anything is not what was signed; the message says what.
     RefusedError
-        If a transition was altered, dropped, swapped or doubled.
+        If a transition or a model event was altered, dropped, swapped or doubled, or a
+        file of a registered model is not what was registered.
     """
     settings = load_settings()
     clock = resolve_clock(settings.root)
@@ -84,7 +85,7 @@ def prove_repository(
         for kind, one in sorted(snapshot.artefacts.items())
     ]
     history = verify_history(settings.root, root) if has_history else None
-    n_transitions = _count_transitions() if url is None else None
+    n_transitions, n_events = _count_chains() if url is None else (None, None)
     where = url or settings.root
     lines = [
         f"{where}: verified, snapshot {snapshot.version}, expires"
@@ -99,6 +100,10 @@ def prove_repository(
         lines.append(f"  history: {len(history)} metadata files verified")
     if n_transitions:
         lines.append(f"  sleeve_transitions: {n_transitions} rows, chain whole")
+    if n_events:
+        lines.append(
+            f"  model_events: {n_events} rows, chain whole, models as registered"
+        )
     output().result(
         {
             "where": where,
@@ -107,17 +112,20 @@ def prove_repository(
             "artefacts": artefacts,
             "history": history,
             "sleeve_transitions": n_transitions,
+            "model_events": n_events,
         },
         lines,
     )
 
 
-def _count_transitions() -> int:
+def _count_chains() -> tuple[int, int]:
+    from flows.bodies.model_registry import verify_models
     from flows.bodies.sleeve_registry import read_chain
     from flows.wiring import open_workplace
 
-    n_rows: int = read_chain(open_workplace().lake).num_rows
-    return n_rows
+    lake = open_workplace().lake
+    n_rows: int = read_chain(lake).num_rows
+    return n_rows, verify_models(lake)
 
 
 def _fetcher(root: str, url: str | None, token: str | None) -> Fetcher:

@@ -32,6 +32,7 @@ class Place:
             "ALPHALAKE_ROOT": self.root,
             "ALPHALAKE_KEYS": str(self.folder / "keys"),
             "ALPHALAKE_STATE": str(self.folder / "state"),
+            "ALPHALAKE_TRACKING": "none",  # MLflow's database takes seconds to make
             "PREFECT_HOME": str(self.folder / "prefect"),
             "PREFECT_API_URL": self.api_url,
             "NO_COLOR": "1",
