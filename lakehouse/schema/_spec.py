@@ -56,6 +56,8 @@ class ColumnSpec:
         Whether zero is refused too.
     allowed : tuple of str or None
         The closed list of values of a text column.
+    has_gaps : bool
+        Whether items of a list may be null.
     """
 
     name: str
@@ -67,6 +69,7 @@ class ColumnSpec:
     maximum: float | None = None
     is_positive: bool = False
     allowed: tuple[str, ...] | None = None
+    has_gaps: bool = False
 
     def to_field(self) -> pa.Field:
         """Return the Arrow field, nullability included."""

@@ -219,7 +219,12 @@ MODEL_PREDICTIONS = TableSpec(
         when("as_of", "Decision time: the features knew nothing later."),
         number("prediction", "Calibrated probability, or the forecast return."),
         number("score", "Raw score of the learner before calibration."),
-        ColumnSpec("features", FLOATS, "In the order of the model's schema."),
+        ColumnSpec(
+            "features",
+            FLOATS,
+            "In the order of the model's schema; null where unknown.",
+            has_gaps=True,
+        ),
         text("schema_sha256", "Hash of the feature schema."),
         flag("is_novel", "Whether the row is far from the training rows."),
         number("label", "What it should have been.", is_nullable=True),
@@ -243,11 +248,37 @@ DRIFT_REPORTS = TableSpec(
     description="One drift figure of one feature in one window.",
     columns=(
         text("model_name", "Model."),
-        when("window_end", "End of the current window."),
-        text("feature", "Feature, `prediction` or a trading metric."),
+        text("version", "Its champion that the window is about."),
+        when("window_end", "Newest prediction of the window."),
+        text(
+            "feature",
+            "Feature, `prediction`, `accuracy`, a trading metric, or"
+            " `accuracy_estimate` of predictions whose labels are not known.",
+        ),
+        count("n_reference", "Known values of the reference."),
+        count("n_current", "Known values of the window."),
+        number("reference_mean", "Mean of the reference.", is_nullable=True),
+        number("current_mean", "Mean of the window.", is_nullable=True),
         number("psi", "Population stability index.", is_nullable=True, minimum=0),
         number(
             "ks", "Two-sample KS statistic.", is_nullable=True, minimum=0, maximum=1
+        ),
+        number(
+            "ks_p_value",
+            "KS test for independent rows: too small for dependent ones.",
+            is_nullable=True,
+            minimum=0,
+            maximum=1,
+        ),
+        number("mean_shift", "In reference standard deviations.", is_nullable=True),
+        number(
+            "std_shift",
+            "Ratio of standard deviations less 1.",
+            is_nullable=True,
+            minimum=-1,
+        ),
+        text(
+            "crossed", "JSON: customary cut-offs that are crossed; they alarm nothing."
         ),
         number(
             "p_value",
@@ -263,8 +294,19 @@ DRIFT_REPORTS = TableSpec(
             minimum=0,
             maximum=1,
         ),
-        choice("severity", "Severity.", ("none", "moderate", "significant")),
-        flag("is_alarm", "Whether it alarms."),
+        choice(
+            "severity",
+            "Of the effect beyond what no drift shows.",
+            ("none", "moderate", "significant"),
+        ),
+        when(
+            "since",
+            "From when in the window, where the CUSUM found it.",
+            is_nullable=True,
+        ),
+        flag(
+            "is_alarm", "Whether it alarms: q-value, severity, and not for the better."
+        ),
         text("recommendation", "What to do."),
         RUN_ID,
     ),

@@ -199,7 +199,7 @@ def _check_list(where: str, column: ColumnSpec, values: pa.ChunkedArray) -> None
     inner = values
     while pa.types.is_list(inner.type):
         inner = pc.list_flatten(inner)
-        if inner.null_count:
+        if inner.null_count and not column.has_gaps:
             raise SchemaError(f"{where}: null inside a list")
     if pa.types.is_floating(inner.type) and not _is_all(pc.is_finite(inner)):
         raise SchemaError(f"{where}: NaN or infinity inside a list")

@@ -8,7 +8,7 @@ import pytest
 
 from lakehouse.errors import SchemaError
 from lakehouse.schema._columns import number
-from lakehouse.schema._spec import PATHS, ColumnSpec, TableSpec
+from lakehouse.schema._spec import FLOATS, PATHS, ColumnSpec, TableSpec
 from lakehouse.schema.catalogue import table_spec
 from lakehouse.storage.validate import conform, decode
 from lakehouse.store import Lake
@@ -104,6 +104,15 @@ def test_lists_are_checked_inside(lake: Lake) -> None:
     holed = pa.array([[1.0, None]] * rows.num_rows)
     with pytest.raises(SchemaError, match="column p50: null inside a list"):
         conform(table_spec("ml_predictions"), with_column(rows, "p50", holed))
+
+
+def test_a_list_with_gaps_keeps_its_nulls_and_refuses_nan(lake: Lake) -> None:
+    column = ColumnSpec("x", FLOATS, "Items.", has_gaps=True)
+    spec = TableSpec("toy", "A toy.", (column,), ("x",))
+    found = conform(spec, pa.table({"x": [[1.0, None]]}))
+    assert found["x"].to_pylist() == [[1.0, None]]
+    with pytest.raises(SchemaError, match="NaN or infinity inside a list"):
+        conform(spec, pa.table({"x": [[1.0, np.nan]]}))
 
 
 def test_a_float32_column_rounds_but_never_overflows() -> None:
