@@ -44,7 +44,7 @@ _BOOSTED: Final[Mapping[str, tuple[Any, ...]]] = MappingProxyType(
         "n_estimators": (50, 200, {"step": 25}),
         "learning_rate": (0.01, 0.2, {"log": True}),
         "max_depth": (2, 4, {}),
-        "l2": (0.1, 100.0, {"log": True}),
+        "l2": (0.1, 1000.0, {"log": True}),
         "min_leaf_rows": (10, 200, {"log": True}),
         "subsample": (0.5, 1.0, {}),
         "colsample": (0.3, 1.0, {}),
