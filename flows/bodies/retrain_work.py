@@ -68,18 +68,20 @@ def answer(
         If the training failed; the request is closed. If its process was killed, the
         request stays open, and the next delivery goes on with it.
     """
+    lake = run.workplace.lake
+    # An event's own words decide nothing: the report is read.
+    alarm = None if trigger != "drift" else alarm_at(lake, model, parse_moment(window))
     request = enter_request(run, model=model, trigger=trigger, window=window)
     with held(run.workplace.state / "retrain", request) as lock:
         # Under the lock: it may have ended since.
-        request = find_request(run.workplace.lake, request.request_id) or request
+        request = find_request(lake, request.request_id) or request
         if request.outcome is not None:
             run.count("requests_repeated", 1)
             line = f"{model}: this request was answered: {request.outcome['message']}"
             _tell_completed(run, request, window)
             return line
         run.count("requests", 1)
-        if trigger == "drift":
-            alarm = alarm_at(run.workplace.lake, model, parse_moment(window))
+        if alarm is not None:
             reaction = decide_reaction(run, alarm, request_id=request.request_id)
             if reaction.action == "rollback":
                 return _ask_rollback(run, request, reaction.why, cause=alarm.cause)
