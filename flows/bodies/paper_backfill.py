@@ -86,7 +86,6 @@ def _rows(run: Run, panel: AlignedPanel, baseline: Phase37) -> list[dict[str, An
     features = order_features(
         panel,
         orders,
-        targets=targets,
         sleeve_id=baseline.sleeve_id,
         positions=signal_positions(panel, read_regimes(run)),
     )

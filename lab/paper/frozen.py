@@ -84,7 +84,6 @@ def order_features(
     panel: AlignedPanel,
     orders: Sequence[Order],
     *,
-    targets: FloatArray,
     sleeve_id: str,
     positions: Mapping[str, FloatArray],
 ) -> list[dict[str, float | None]]:
@@ -96,8 +95,6 @@ def order_features(
         With the rows that decided.
     orders : sequence of Order
         All of one sleeve.
-    targets : ndarray of shape (n_obs, n_assets), float64
-        Decided on each row.
     sleeve_id, positions
         As in `feature_matrix`.
 
@@ -123,7 +120,7 @@ def order_features(
         panel,
         places,
         side=np.array([1.0 if one.side == "long" else -1.0 for one in orders]),
-        size=np.abs(targets[places]) if len(orders) else np.zeros(0),
+        size=np.array([one.size for one in orders]),
         sleeve_id=sleeve_id,
         positions=positions,
     )

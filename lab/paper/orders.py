@@ -95,6 +95,8 @@ class Book:
         Money in each instrument at the last close, in the unit of `equity`.
     decided, entry : ndarray of shape (n_assets,), datetime64[us]
         When the open order was decided and filled; NaT where there is none.
+    seen : ndarray of shape (n_assets,), datetime64[us]
+        Each instrument's newest bar that the book has traded.
     side, price, size, gross, cost : ndarray of shape (n_assets,), float64
         The open order so far, see `Order`; `side` is 1 or -1.
     """
@@ -109,6 +111,7 @@ class Book:
     cost: FloatArray
     decided: AnyArray
     entry: AnyArray
+    seen: AnyArray
     decided_ts: np.datetime64 = field(default=_NO_TIME)
     equity: float = 1.0
     net_equity: float = 1.0
@@ -136,6 +139,7 @@ class Book:
             cost=none(),
             decided=never(),
             entry=never(),
+            seen=never(),
         )
 
     @property
@@ -204,6 +208,7 @@ class Book:
         if self.equity <= 0.0:
             return []
         state = steps.state[row]
+        self.seen[panel.has_bar[row]] = panel.ts[row]
         if not self.amount.any() and not self.target.any():
             return []
         moved = self.amount * steps.before[row]
@@ -234,6 +239,43 @@ class Book:
         self._mark(end / was - 1.0, float(paid.sum() + late.sum()) * bps * 1e-4, end)
         return closed
 
+    def take_late(self, panel: AlignedPanel, steps: Steps) -> list[str]:
+        """Mark holdings by bars that came after the rows they belong to were traded.
+
+        Parameters
+        ----------
+        panel : AlignedPanel
+            With the book's instruments, in its order.
+        steps : Steps
+            Of the panel, see `steps_of`.
+
+        Returns
+        -------
+        list of str
+            Instruments that had such bars.
+
+        Notes
+        -----
+        Point in time: rows up to the last decision; nothing is filled in the past.
+        """
+        late = []
+        for column in map(int, np.flatnonzero(self.amount)):
+            rows = panel.has_bar[:, column] & (panel.ts <= self.decided_ts)
+            rows &= panel.ts > self.seen[column]
+            if np.isnat(self.seen[column]) or not rows.any():
+                continue
+            legs = (1.0 + steps.before[rows, column]) * (
+                1.0 + steps.after[rows, column]
+            )
+            gain = float(self.amount[column] * (np.prod(legs) - 1.0))
+            was = self.equity
+            self.gross[column] += gain / was
+            self.amount[column] += gain
+            self.seen[column] = panel.ts[rows][-1]
+            self._mark(gain / was, 0.0, was + gain)
+            late.append(panel.symbols[column])
+        return late
+
     def open_orders(self) -> list[Order]:
         """Return the orders that have no exit yet, by instrument."""
         held = np.flatnonzero(~np.isnat(self.entry))
@@ -248,6 +290,7 @@ class Book:
                 **{name: float(getattr(self, name)[column]) for name in _NUMBERS},
                 "decided": _text(self.decided[column]),
                 "entry": _text(self.entry[column]),
+                "seen": _text(self.seen[column]),
             }
             for column in map(int, np.flatnonzero(busy))
         }
@@ -283,7 +326,7 @@ class Book:
                 column = place[symbol]
                 for name in ("target", *_NUMBERS):
                     getattr(book, name)[column] = float(row[name])
-                for name in ("decided", "entry"):
+                for name in ("decided", "entry", "seen"):
                     getattr(book, name)[column] = _time(row[name])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise PaperError(f"paper book: not a book: {error!r}") from error

@@ -190,6 +190,8 @@ class _Path:
         if spot >= len(self.known) or self.known[spot] != one.known:
             return None
         fill, end = spot + 1, spot + 2
+        if fill >= len(self.rows) and self.rows[spot] in self.exit_row:
+            return Settled(one.known, 0.0)  # its bar was the instrument's last
         gone = self._gone(self.rows[spot])
         if gone is not None and (fill >= len(self.rows) or gone < self.rows[fill]):
             return Settled(self._known(gone), 0.0)  # it was never filled
