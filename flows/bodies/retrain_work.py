@@ -1,8 +1,9 @@
 """Work on one request to retrain: train in a process of its own, or ask for a rollback."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from flows.bodies.drift_reaction import alarm_at, decide_reaction
 from flows.bodies.model_registry import read_registry
@@ -114,13 +115,10 @@ def _train(
     seed: int,
     lock: int,
 ) -> str:
-    order = TRAINERS[request.model_name]
     moment = as_of or request.requested_at.isoformat()
-    parameters = {**order.parameters, "as_of": moment, "seed": seed}
+    order = _order(run, request.model_name, as_of=moment, seed=seed)
     try:
-        done = run_isolated(
-            Order(order.flow, order.body, order.entry, parameters), keep_open=[lock]
-        )
+        done = run_isolated(order, keep_open=[lock])
     except RunLostError:
         raise  # unfinished: the next delivery, or the schedule, goes on with it
     except LakehouseError as error:
@@ -140,6 +138,18 @@ def _train(
     run.count("trained", 1)
     _tell_completed(run, closed, window)
     return f"{request.model_name}: {done.message}"
+
+
+def _order(run: Run, model: str, *, as_of: str, seed: int) -> Order:
+    # With the champion's own settings: only what was seen differs, and is compared.
+    order = TRAINERS[model]
+    champion = read_registry(run.workplace.lake).champion(model)
+    stored = {} if champion is None else champion.manifest.get("config", {})
+    settings = {name: stored[name] for name in stored if name not in {"model", "seed"}}
+    chosen: dict[str, Any] = {"as_of": as_of, "seed": seed}
+    if settings:
+        chosen |= {"learner": stored["model"], "config": settings}
+    return replace(order, parameters={**order.parameters, **chosen})
 
 
 def _versions(run: Run, request: Request, training_run_id: str) -> list[str]:
