@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
+from flows.bodies.calibration_weeks import calibration
 from flows.bodies.checkpoints import model_digests
 from flows.bodies.signal_weights import signal_weights, why_unearned
 from flows.bodies.sleeve_book import sleeve_book, sleeve_set, why_unlocked
+from flows.bodies.winprob_artefact import why_watched, winprob_model
 from flows.manifests import code_commit, lock_hash
 from flows.runs import Run
 from lab.evaluation.decisions import record_decision
@@ -52,11 +54,17 @@ _BUILT: Final[Mapping[str, Callable[[Session], pa.Table]]] = {
     "sleeve_set": sleeve_set,
     "sleeve_book": sleeve_book,
     "signal_weights": signal_weights,
+    "calibration": calibration,
 }
-KINDS: Final = (*_QUERIES, *_BUILT)
+# Models are files beside the tables.
+_MODELS: Final[Mapping[str, Callable[[Session, Run], pa.Table]]] = {
+    "winprob": winprob_model,
+}
+KINDS: Final = (*_QUERIES, *_BUILT, *_MODELS)
 _LOCKS: Final[Mapping[str, Callable[[pa.Table], str | None]]] = {
     "sleeve_set": why_unlocked,
     "signal_weights": why_unearned,
+    "winprob": why_watched,
 }
 
 
@@ -81,7 +89,10 @@ def publish_artefacts(run: Run) -> str:
     published = repository.manifests()
     # One thread: sums in another order would differ in their last digits.
     with connect(run.workplace.root, threads=1) as session:
-        content = {kind: read_content(session, kind) for kind in KINDS}
+        content = {kind: read_content(session, kind) for kind in (*_QUERIES, *_BUILT)}
+        for kind, build in _MODELS.items():
+            spec = table_spec(f"artefact_{kind}")
+            content[kind] = in_key_order(build(session, run), spec.key)
         run.tables_read |= {
             name: version
             for name, version in session.versions.items()
@@ -146,10 +157,12 @@ def _publish(
 
 
 def models_behind(run: Run, rows: pa.Table) -> dict[str, str]:
-    """Return the sha256 of every model file behind an artefact's forecasts."""
-    if not {"model_name", "model_version"} <= set(rows.column_names):
+    """Return the sha256 of every model file behind an artefact's rows."""
+    named = set(rows.column_names)
+    version = "model_version" if "model_version" in named else "version"
+    if not {"model_name", version} <= named:
         return {}
-    names, versions = rows["model_name"], rows["model_version"]
+    names, versions = rows["model_name"], rows[version]
     pairs = set(zip(names.to_pylist(), versions.to_pylist(), strict=True))
     return model_digests(run, pairs)
 
@@ -200,7 +213,7 @@ def is_due(manifest: Manifest | None, run: Run, kind: str) -> bool:
 
 def as_of(rows: pa.Table, *, default: datetime) -> datetime:
     """Return the newest decision time of an artefact's rows."""
-    for name in ("as_of", "last_as_of"):
+    for name in ("as_of", "last_as_of", "trained_until"):
         if name in rows.column_names and rows.num_rows:
             found: datetime = max(rows[name].to_pylist())
             return found

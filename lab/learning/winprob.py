@@ -199,6 +199,34 @@ def base_rates(
     return rates
 
 
+def take_order(
+    probability: float, base_rate: float, *, pnl: float, costs: float
+) -> dict[str, float]:
+    """Return what a prediction should have been, and what acting on it made.
+
+    An order is taken where its probability is above the base rate of its time;
+    otherwise nothing is earned and nothing is paid.
+
+    Parameters
+    ----------
+    probability, base_rate : float
+        0 to 1.
+    pnl, costs : float
+        Of the closed order, shares of the book.
+
+    Returns
+    -------
+    dict
+        `label`, `outcome`, `costs` as in `model_predictions`.
+    """
+    is_taken = probability > base_rate
+    return {
+        "label": float(pnl > 0),
+        "outcome": pnl if is_taken else 0.0,
+        "costs": costs if is_taken else 0.0,
+    }
+
+
 def weekly_calibration(
     *,
     probability: FloatArray,
