@@ -98,6 +98,7 @@ def decide_reaction(run: Run, alarm: Alarm, *, request_id: str) -> Reaction:
     waits_since = None if challenger is None else challenger.registered_at
     reaction = react(
         alarm,
+        champion=None if champion is None else champion.version,
         promoted_at=promoted_at,
         has_archived=bool(spare),
         challenger_at=waits_since,
@@ -111,6 +112,7 @@ def decide_reaction(run: Run, alarm: Alarm, *, request_id: str) -> Reaction:
             "request_id": request_id,
             "model": model,
             "window_end": alarm.window_end.isoformat(),
+            "version": alarm.version,
             "inputs": list(alarm.inputs),
             "performance": list(alarm.performance),
             "champion": None if champion is None else champion.version,

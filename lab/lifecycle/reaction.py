@@ -35,8 +35,8 @@ class Alarm:
 
     Attributes
     ----------
-    model_name : str
-        Registered model.
+    model_name, version : str
+        Registered model, and the version whose predictions were watched.
     window_end : datetime
         End of the current window.
     inputs : tuple of str
@@ -46,6 +46,7 @@ class Alarm:
     """
 
     model_name: str
+    version: str
     window_end: datetime
     inputs: tuple[str, ...]
     performance: tuple[str, ...]
@@ -63,7 +64,8 @@ class Reaction:
     Attributes
     ----------
     action : {"retrain", "rollback", "wait"}
-        Which; `wait` where a candidate that knows the moved inputs stands already.
+        Which; `wait` where what is asked for has happened: a candidate that knows the
+        moved inputs stands already, or the champion was changed.
     why : str
         One line.
     """
@@ -78,8 +80,7 @@ def alarm_of(rows: Iterable[Mapping[str, Any]]) -> Alarm | None:
     Parameters
     ----------
     rows : iterable of mapping
-        Rows of `drift_reports` of one model and window: `model_name`, `window_end`,
-        `feature`, `is_alarm`.
+        Rows of `drift_reports` of one model and window.
     """
     alarming = [row for row in rows if row["is_alarm"]]
     if not alarming:
@@ -87,6 +88,7 @@ def alarm_of(rows: Iterable[Mapping[str, Any]]) -> Alarm | None:
     names = {str(row["feature"]) for row in alarming}
     return Alarm(
         alarming[0]["model_name"],
+        alarming[0]["version"],
         alarming[0]["window_end"],
         inputs=tuple(sorted(names - PERFORMANCE)),
         performance=tuple(sorted(names & PERFORMANCE)),
@@ -96,6 +98,7 @@ def alarm_of(rows: Iterable[Mapping[str, Any]]) -> Alarm | None:
 def react(
     alarm: Alarm,
     *,
+    champion: str | None,
     promoted_at: datetime | None,
     has_archived: bool,
     challenger_at: datetime | None = None,
@@ -108,6 +111,8 @@ def react(
     ----------
     alarm : Alarm
         What alarms.
+    champion : str or None
+        Version of the champion: another one answers for its own predictions only.
     promoted_at : datetime or None
         When the champion became champion; None if that is not known.
     has_archived : bool
@@ -129,6 +134,9 @@ def react(
     -----
     Point in time: `alarm.window_end` is the present of this decision.
     """
+    if champion != alarm.version:
+        gone = f"{alarm.version} made way for {champion or 'no version'} since"
+        return Reaction("wait", gone)
     fault = _fault(alarm, promoted_at, probation) if has_archived else None
     if fault is not None:
         return Reaction("rollback", fault)

@@ -22,6 +22,7 @@ LONG_AGO = END - PROBATION - timedelta(days=1)
 def row(feature: str, *, is_alarm: bool = True) -> dict[str, object]:
     return {
         "model_name": "winprob",
+        "version": "v1",
         "window_end": END,
         "feature": feature,
         "is_alarm": is_alarm,
@@ -96,7 +97,7 @@ def test_an_alarm_names_inputs_and_performance_apart():
         ]
     )
     assert found == Alarm(
-        "winprob", END, ("prediction", "volatility_20"), ("win_rate",)
+        "winprob", "v1", END, ("prediction", "volatility_20"), ("win_rate",)
     )
     assert found.cause == "performance"
     assert alarm("volatility_20").cause == "drift"
@@ -108,38 +109,51 @@ def test_moved_inputs_are_answered_by_training():
         ["prediction"],
         ["volatility_20", "prediction"],
     ):
-        found = react(alarm(*features), promoted_at=END, has_archived=True)
+        found = react(
+            alarm(*features), champion="v1", promoted_at=END, has_archived=True
+        )
         assert found.action == "retrain"
 
 
 def test_fewer_trades_are_a_change_of_inputs_not_of_performance():
-    found = react(alarm("trades_count"), promoted_at=END, has_archived=True)
+    found = react(
+        alarm("trades_count"), champion="v1", promoted_at=END, has_archived=True
+    )
     assert found.action == "retrain"
 
 
 def test_a_new_champion_that_earns_worse_is_taken_back():
     features = alarm("profit_total", "volatility_20")
-    found = react(features, promoted_at=END - PROBATION, has_archived=True)
+    found = react(
+        features, champion="v1", promoted_at=END - PROBATION, has_archived=True
+    )
     assert found.action == "rollback"
     assert "within 60 days of its promotion" in found.why
 
 
 def test_an_old_champion_that_earns_worse_in_the_same_market_is_taken_back():
     for names in (["sharpe_ratio"], ["sharpe_ratio", "prediction"]):
-        found = react(alarm(*names), promoted_at=LONG_AGO, has_archived=True)
+        found = react(
+            alarm(*names), champion="v1", promoted_at=LONG_AGO, has_archived=True
+        )
         assert found.action == "rollback"
         assert "no feature moved" in found.why
 
 
 def test_an_old_champion_that_earns_worse_in_another_market_is_trained_anew():
     found = react(
-        alarm("profit_total", "volatility_20"), promoted_at=LONG_AGO, has_archived=True
+        alarm("profit_total", "volatility_20"),
+        champion="v1",
+        promoted_at=LONG_AGO,
+        has_archived=True,
     )
     assert found.action == "retrain"
 
 
 def test_without_a_version_to_go_back_to_training_is_the_answer():
-    found = react(alarm("profit_total"), promoted_at=END, has_archived=False)
+    found = react(
+        alarm("profit_total"), champion="v1", promoted_at=END, has_archived=False
+    )
     assert found.action == "retrain"
 
 
@@ -148,7 +162,11 @@ def test_a_lasting_drift_is_one_reason_to_train_not_one_a_day():
 
     def answer(age: timedelta) -> str:
         return react(
-            moved, promoted_at=LONG_AGO, has_archived=True, challenger_at=END - age
+            moved,
+            champion="v1",
+            promoted_at=LONG_AGO,
+            has_archived=True,
+            challenger_at=END - age,
         ).action
 
     assert answer(timedelta(days=1)) == "wait"
@@ -158,13 +176,29 @@ def test_a_lasting_drift_is_one_reason_to_train_not_one_a_day():
 
 def test_a_waiting_candidate_does_not_keep_a_bad_champion_in_place():
     found = react(
-        alarm("profit_total"), promoted_at=END, has_archived=True, challenger_at=END
+        alarm("profit_total"),
+        champion="v1",
+        promoted_at=END,
+        has_archived=True,
+        challenger_at=END,
     )
     assert found.action == "rollback"
 
 
 def test_a_long_list_of_features_is_cut():
     found = react(
-        alarm(*(f"x{k}" for k in range(9))), promoted_at=None, has_archived=False
+        alarm(*(f"x{k}" for k in range(9))),
+        champion="v1",
+        promoted_at=None,
+        has_archived=False,
     )
     assert found.why == "x0, x1, x2, x3, x4 and 4 more moved"
+
+
+def test_a_champion_does_not_answer_for_the_version_before_it():
+    for features in (["profit_total"], ["volatility_20"]):
+        found = react(
+            alarm(*features), champion="v2", promoted_at=END, has_archived=True
+        )
+        assert found.action == "wait"
+        assert "v1 made way for v2" in found.why
