@@ -43,3 +43,36 @@ def train_gbm(
         as_of=as_of,
         seed=seed,
     )
+
+
+@flow(name="train-winprob", flow_run_name="train-winprob")
+def train_winprob(
+    learner: str = "xgboost",
+    config: dict[str, Any] | None = None,
+    as_of: str | None = None,
+    seed: int = 0,
+) -> Outcome:
+    """Train and register the model of an order's probability to win.
+
+    Parameters
+    ----------
+    learner : str
+        `xgboost`, `catboost` or `lightgbm`.
+    config : dict, optional
+        Training settings.
+    as_of : str, optional
+        Only orders closed by then teach; now if not given.
+    seed : int
+        Of the training.
+    """
+    from flows.bodies.train_winprob import run_train_winprob
+
+    return run_body(
+        "train-winprob",
+        run_train_winprob,
+        resource="lab-batch",
+        learner=learner,
+        config=config,
+        as_of=as_of,
+        seed=seed,
+    )

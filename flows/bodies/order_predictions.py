@@ -8,7 +8,7 @@ about orders that were decided after the newest label it knows.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC
 from typing import Any, Final
 
 import numpy as np
@@ -17,10 +17,9 @@ import pyarrow.compute as pc
 
 from flows.bodies.calibration_weeks import calibrate_weeks
 from flows.bodies.model_registry import ModelVersion, load_files, read_registry
-from flows.bodies.order_samples import closed_orders
 from flows.runs import Run
-from lab.arrays import FloatArray
-from lab.bars.timeframes import step, to_instant, to_moment
+from lab.arrays import FloatArray, TimeArray
+from lab.bars.timeframes import step, to_instant
 from lab.errors import FeatureError, ModelError
 from lab.learning.bundle import Predictor, load_predictor
 from lab.learning.winprob import base_rates, frozen_features, take_order
@@ -147,74 +146,37 @@ def _said(
         values = one.predictor.schema.matrix([frozen[place] for place in kept])
     except FeatureError as error:
         raise RefusedError(f"table bot_orders: {error}") from error
-    return prediction_rows(
-        one.version.version,
-        origin,
-        subjects=chosen.select(["order_id", "symbol", "timeframe"]).to_pylist(),
-        as_of=[to_moment(one) for one in decided[kept]],
-        values=values,
-        predictor=one.predictor,
-        run_id=run.run_id,
-    )
+    rows = _rows(one, chosen, decided[kept], values)
+    return [{**row, "origin": origin, "run_id": run.run_id} for row in rows]
 
 
-def prediction_rows(
-    version: str,
-    origin: str,
-    *,
-    subjects: Sequence[dict[str, Any]],
-    as_of: Sequence[datetime],
-    values: FloatArray,
-    predictor: Predictor,
-    run_id: str,
-    told: tuple[FloatArray, FloatArray] | None = None,
+def _rows(
+    one: Standing, orders: pa.Table, as_of: TimeArray, values: FloatArray
 ) -> list[dict[str, Any]]:
-    """Return rows of `model_predictions`, not settled yet.
-
-    Parameters
-    ----------
-    version, origin, run_id : str
-        As in the table.
-    subjects : sequence of mapping
-        `order_id`, `symbol`, `timeframe` of each.
-    as_of : sequence of datetime
-        Decision times.
-    values : ndarray of shape (n, n_features), float64
-        Features; NaN = unknown.
-    predictor : Predictor
-        Says how novel a row is, and what is not told.
-    told : (ndarray of shape (n,), ndarray of shape (n,)), optional
-        Scores and probabilities of models that had not seen the rows; the predictor's
-        if not given.
-    """
-    scores = predictor.scores(values) if told is None else told[0]
-    chance = predictor.calibrator.apply(scores) if told is None else told[1]  # type: ignore[union-attr]
-    novel = predictor.is_novel(values).tolist()
+    scores = one.predictor.scores(values)
+    columns = (
+        orders.select(["order_id", "symbol", "timeframe"]).to_pylist(),
+        as_of.tolist(),
+        one.predictor.predictions(values).tolist(),
+        scores.tolist(),
+        nullable(values),
+        one.predictor.is_novel(values).tolist(),
+    )
     return [
         {
             "model_name": MODEL,
-            "version": version,
-            "origin": origin,
-            "subject_id": subject["order_id"],
-            "symbol": subject["symbol"],
-            "timeframe": subject["timeframe"],
-            "as_of": moment,
-            "prediction": p,
+            "version": one.version.version,
+            "subject_id": order["order_id"],
+            "symbol": order["symbol"],
+            "timeframe": order["timeframe"],
+            "as_of": moment.replace(tzinfo=UTC),
+            "prediction": chance,
             "score": score,
             "features": row,
-            "schema_sha256": predictor.schema_sha256,
+            "schema_sha256": one.predictor.schema_sha256,
             "is_novel": is_novel,
-            "run_id": run_id,
         }
-        for subject, moment, p, score, row, is_novel in zip(
-            subjects,
-            as_of,
-            chance.tolist(),
-            scores.tolist(),
-            _nullable(values),
-            novel,
-            strict=True,
-        )
+        for order, moment, chance, score, row, is_novel in zip(*columns, strict=True)
     ]
 
 
@@ -269,12 +231,7 @@ def settled_rows(
     if not rows:
         return []
     own = [orders[row["subject_id"]] for row in rows]
-    pnl = np.asarray(closed["pnl_net"].to_numpy(), dtype=np.float64)
-    base = base_rates(
-        np.array([to_instant(row["as_of"]) for row in rows]),
-        settled_at=closed["exit_ts"].cast(_US).to_numpy(),
-        label=(pnl > 0).astype(np.float64),
-    )
+    base = known_rates(closed, np.array([to_instant(row["as_of"]) for row in rows]))
     return [
         {
             **row,
@@ -287,12 +244,26 @@ def settled_rows(
     ]
 
 
-def read_closed(run: Run, *, as_of: datetime) -> pa.Table:
-    """Return what settling needs of the orders that were closed by `as_of`."""
-    return closed_orders(run, as_of=as_of, columns=_CLOSED)
+def known_rates(closed: pa.Table, at: TimeArray) -> FloatArray:
+    """Return the share of wins among the closed orders known at each moment.
+
+    Parameters
+    ----------
+    closed : pyarrow.Table
+        Closed orders: `exit_ts`, `pnl_net`.
+    at : ndarray of shape (n,), datetime64[us]
+        Moments.
+    """
+    pnl = np.asarray(closed["pnl_net"].to_numpy(), dtype=np.float64)
+    return base_rates(
+        at,
+        settled_at=closed["exit_ts"].cast(_US).to_numpy(),
+        label=(pnl > 0).astype(np.float64),
+    )
 
 
-def _nullable(values: FloatArray) -> list[list[float | None]]:
+def nullable(values: FloatArray) -> list[list[float | None]]:
+    """Return rows as lists; what is unknown is None, as tables hold it."""
     rows: list[list[float | None]] = values.astype(object).tolist()
     for row, column in np.argwhere(np.isnan(values)).tolist():
         rows[row][column] = None

@@ -5,32 +5,22 @@ from datetime import datetime
 from typing import Any, Final
 
 import numpy as np
-import pyarrow as pa
 
 from flows.bodies.calibration_weeks import calibrate_weeks
 from flows.bodies.model_registry import ModelVersion, enter_model
 from flows.bodies.moments import decision_moment
-from flows.bodies.order_predictions import (
-    MODEL,
-    TABLE,
-    prediction_rows,
-    read_closed,
-    settle_predictions,
-    settled_rows,
-)
-from flows.bodies.order_samples import read_order_samples
+from flows.bodies.order_predictions import MODEL, known_rates, settle_predictions
+from flows.bodies.order_samples import closed_orders, read_order_samples
+from flows.bodies.out_of_fold import append_out_of_fold
 from flows.bodies.winprob_artefact import enter_candidate
 from flows.runs import Run
-from lab.bars.timeframes import to_moment
 from lab.errors import TrainingError
 from lab.evaluation.decisions import record_decision
-from lab.learning.bundle import load_predictor
 from lab.learning.config import BOOSTERS, TrainingConfig
 from lab.learning.feature_sets import ORDER_FEATURES
-from lab.learning.training import OutOfFold, Trained, train
+from lab.learning.training import Trained, train
 from lab.lifecycle.model_stages import STAGING, Bound
 from lakehouse.errors import InputError, RefusedError
-from lakehouse.schema.lifecycle import MODEL_PREDICTIONS
 
 MIN_ORDERS: Final = 300
 """Closed orders below which nothing is trained."""
@@ -40,7 +30,6 @@ THRESHOLDS: Final = (Bound("n_rows", at_least=200.0), Bound("ece", at_most=0.1))
 it beats the champion, or the base rate, is for the comparison and for live weeks."""
 
 _TRAINER: Final = "train-winprob"
-_COMMIT_ROWS: Final = 20_000
 
 
 def run_train_winprob(
@@ -152,33 +141,19 @@ def _keep_out_of_fold(
     run: Run, trained: Trained, version: str, moment: datetime
 ) -> None:
     told = trained.out_of_fold
-    closed = read_closed(run, as_of=moment)
-    for first in range(0, len(told.samples), _COMMIT_ROWS):
-        chosen = slice(first, first + _COMMIT_ROWS)
-        rows = settled_rows(_told(run, trained, told, version, chosen), closed)
-        window = f"{MODEL}/{TABLE}/{version}/out_of_fold/{first}"
-        table = pa.Table.from_pylist(rows, schema=MODEL_PREDICTIONS.to_arrow())
-        run.append(TABLE, table, window=window)
-
-
-def _told(
-    run: Run, trained: Trained, told: OutOfFold, version: str, chosen: slice
-) -> list[dict[str, Any]]:
-    rows = told.samples.take(chosen)
-    columns = (rows.subject_id, rows.symbol, rows.timeframe)
-    subjects = [
-        {"order_id": str(one), "symbol": str(symbol), "timeframe": str(timeframe)}
-        for one, symbol, timeframe in zip(*columns, strict=True)
-    ]
-    return prediction_rows(
-        version,
-        "out_of_fold",
-        subjects=subjects,
-        as_of=[to_moment(one) for one in rows.start],
-        values=rows.features,
-        predictor=load_predictor(trained.files),
-        run_id=run.run_id,
-        told=(told.scores[chosen], told.predictions[chosen]),
+    closed = closed_orders(run, as_of=moment)
+    rates = known_rates(closed, told.samples.start)
+    is_taken = told.predictions > rates
+    costs = dict(
+        zip(closed["order_id"].to_pylist(), closed["costs"].to_pylist(), strict=True)
+    )
+    append_out_of_fold(
+        run,
+        trained,
+        model_name=MODEL,
+        version=version,
+        earned=np.where(is_taken, told.samples.outcome, np.nan),
+        costs=np.array([costs[one] for one in told.samples.subject_id.tolist()]),
     )
 
 
