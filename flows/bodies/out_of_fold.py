@@ -59,7 +59,7 @@ def append_out_of_fold(
         "as_of": _times(rows.start),
         "prediction": pa.array(told.predictions),
         "score": pa.array(told.scores),
-        "features": pa.array(list(rows.features), pa.list_(pa.float64())),
+        "features": _lists(rows.features),
         "schema_sha256": _same(predictor.schema_sha256, n_rows),
         "is_novel": pa.array(predictor.is_novel(rows.features)),
         "label": pa.array(rows.label),
@@ -78,6 +78,14 @@ def append_out_of_fold(
 
 def _same(text: str, n_rows: int) -> pa.Array:
     return pa.repeat(pa.scalar(text, pa.string()), n_rows)
+
+
+def _lists(table: FloatArray) -> pa.Array:
+    # Unknown values are null: a list holds no NaN.
+    n_rows, width = table.shape
+    values = pa.array(table.ravel(), from_pandas=True)
+    ends = pa.array(np.arange(n_rows + 1) * width, pa.int32())
+    return pa.ListArray.from_arrays(ends, values)
 
 
 def _times(values: AnyArray) -> pa.Array:

@@ -28,6 +28,7 @@ DEFAULTS: Final[Mapping[str, Any]] = MappingProxyType(
         "feature_set": BAR_FEATURES.name,
         "objective": "regression",
         "n_estimators": 100,
+    "learning_rate": 0.01,
         "max_depth": 3,
         "l2": 100.0,
         "min_leaf_rows": 100,
@@ -133,7 +134,8 @@ def _line(
 ) -> str:
     found = trained.metrics
     skill, signs = found.get("skill"), found.get("sign_match")
-    words = [f"{name} {version}: {stage}", f"{len(samples)} settled rows"]
+    told = "registered, not staged" if stage == "None" else stage
+    words = [f"{name} {version}: {told}", f"{len(samples)} settled rows"]
     if skill is not None and signs is not None:
         words.append(f"skill {skill:+.2%}, signs right {signs:.1%}")
     words.append(f"over {found['n_rows']:.0f} out-of-fold rows")
