@@ -51,7 +51,7 @@ class PPOSettings:
         Widths of the two layers.
     """
 
-    iterations: int = 12
+    iterations: int = 10
     steps: int = 2048
     n_envs: int = 16
     minibatch: int = 256

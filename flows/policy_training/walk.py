@@ -194,7 +194,9 @@ def train_one(common: tuple[SleeveDays, PolicyPlan], task: tuple[int, int]) -> N
         Menu.of(known.sleeves),
         replace(plan.rules, scale=max(scale, 1e-6)),
     )
-    make_env = partial(AllocationEnv, problem)
+    # Costs rise over the first half of the training.
+    each = plan.ppo.iterations * plan.ppo.steps // plan.ppo.n_envs
+    make_env = partial(AllocationEnv, problem, ramp=each // 2)
     return train_network(make_env, plan.ppo, seed=seed)[0]
 
 
@@ -282,4 +284,3 @@ def _agreed(walked: Walked, tables: Chooser) -> float:
         )
     ]
     return float(np.mean(same))
-

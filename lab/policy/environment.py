@@ -1,12 +1,18 @@
-"""The Gymnasium environment: one day a step, a choice of allocation and risk level.
+"""The Gymnasium environment: a choice of allocation and risk level, kept for some days.
 
 Episodes are stretches of the training days that begin anywhere; a book begins flat. The
 end of a stretch is a truncation, never a terminal state: the days go on after it.
+
+A policy that tries things at random trades all the time. At full costs it would learn
+to stay in cash before it had learnt which sleeves earn anything, and in cash there is
+nothing more to learn. So the cost of moving rises from 0 to its own over the first
+`ramp` steps (a curriculum, [2]_); what is learnt after that is learnt at full costs.
 
 References
 ----------
 .. [1] Towers et al. (2024), Gymnasium: a standard interface for reinforcement learning
    environments, arXiv:2407.17032.
+.. [2] Bengio et al. (2009), Curriculum learning, ICML.
 """
 
 from dataclasses import dataclass
@@ -19,11 +25,10 @@ from numpy.typing import NDArray
 from lab.errors import PolicyError
 from lab.policy.days import SleeveDays
 from lab.policy.menu import Menu
-from lab.policy.rewards import EARNS_AFTER, Book, RewardRules
+from lab.policy.rewards import EARNS_AFTER, HOLD_DAYS, Book, RewardRules
 from lab.policy.state import MarketStates
 
-EPISODE_DAYS: Final = 128
-
+EPISODE_DAYS: Final = 125
 Observation = NDArray[np.float32]
 Action = NDArray[np.integer[Any]]
 
@@ -44,6 +49,8 @@ class Problem:
         Rewards.
     episode_days : int
         Longest episode; shorter where there are fewer days.
+    hold_days : int
+        Days for which a choice is kept; the last of an episode may be cut short.
 
     Raises
     ------
@@ -56,6 +63,7 @@ class Problem:
     menu: Menu
     rules: RewardRules
     episode_days: int = EPISODE_DAYS
+    hold_days: int = HOLD_DAYS
 
     def __post_init__(self) -> None:
         """Refuse parts that do not belong together."""
@@ -63,7 +71,7 @@ class Problem:
             raise PolicyError("policy problem: menu and days have other sleeves")
         if len(self.states.regime) != self.days.n_days:
             raise PolicyError("policy problem: states and days differ in number")
-        if self.n_decisions < 1 or self.episode_days < 1:
+        if self.n_decisions < 1 or min(self.episode_days, self.hold_days) < 1:
             raise PolicyError(
                 f"policy problem: {self.days.n_days} days leave none to decide on"
                 f" after {self.states.warm_up} to warm up"
@@ -76,27 +84,31 @@ class Problem:
 
 
 class AllocationEnv(gymnasium.Env[Observation, Action]):
-    """Allocation over sleeves, day by day.
+    """Allocation over sleeves.
 
     The observation is `MarketStates.observation` as float32, shape (n_features,); the
-    action is (allocation, level), places in the menu; the reward is that of the row
-    which the choice earns, `EARNS_AFTER` rows on.
+    action is (allocation, level), places in the menu; the reward is the sum over the
+    rows which the choice earns, the first of them `EARNS_AFTER` rows on.
 
     Parameters
     ----------
     problem : Problem
         What is learnt from.
+    ramp : int
+        Steps of this environment over which the cost of moving rises to its own.
 
     Notes
     -----
     Point in time: the observation on row t is made of rows up to t, the book's own
-    drawdown included; the reward of a choice on row t of rows up to t + `EARNS_AFTER`.
+    drawdown included; the reward of a choice on row t of rows up to
+    t + `EARNS_AFTER` + `hold_days` - 1.
     """
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - Gymnasium's
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, *, ramp: int = 0) -> None:
         self.problem = problem
+        self._ramp, self._n_steps = ramp, 0
         shape = (problem.states.n_features,)
         self.observation_space = gymnasium.spaces.Box(-10.0, 10.0, shape, np.float32)
         heads = list(problem.menu.heads)
@@ -131,7 +143,7 @@ class AllocationEnv(gymnasium.Env[Observation, Action]):
     def step(
         self, action: Action
     ) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Choose for one day.
+        """Choose, and keep the choice for `hold_days`.
 
         Parameters
         ----------
@@ -140,14 +152,15 @@ class AllocationEnv(gymnasium.Env[Observation, Action]):
         """
         problem = self.problem
         target = problem.menu.target(int(action[0]), int(action[1]))
-        net, turnover = self._book.earn(
-            target, problem.days.net[self._row + EARNS_AFTER]
-        )
-        reward = problem.rules.reward(net, self._book.growth)
-        told = {"net": net, "turnover": turnover, "row": self._row}
-        self._row += 1
-        is_over = self._row >= self._stop
-        return self._observation(), reward, False, is_over, told
+        self._n_steps += 1
+        ease = min(1.0, self._n_steps / self._ramp) if self._ramp else 1.0
+        until = min(self._row + problem.hold_days, self._stop)
+        reward = 0.0
+        for row in range(self._row, until):
+            net, _ = self._book.earn(target, problem.days.net[row + EARNS_AFTER], ease)
+            reward += problem.rules.reward(net, self._book.growth)
+        self._row = until
+        return self._observation(), reward, False, self._row >= self._stop, {}
 
     def _observation(self) -> Observation:
         found = self.problem.states.observation(self._row, self._book.drawdown)

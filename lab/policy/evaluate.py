@@ -1,7 +1,8 @@
 """A policy walked through days: what it chose, earned and paid."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -12,7 +13,7 @@ from lab.policy.days import SleeveDays
 from lab.policy.lookup import Grid, Lookup, majority
 from lab.policy.menu import Menu
 from lab.policy.network import Network, choices
-from lab.policy.rewards import EARNS_AFTER, Book
+from lab.policy.rewards import EARNS_AFTER, HOLD_DAYS, Book
 from lab.policy.state import MarketStates
 
 Chooser = Callable[[int, float], tuple[int, int]]
@@ -35,11 +36,11 @@ class Walked:
     net, turnover : ndarray of shape (n,), float64
         Return after costs, and turnover between sleeves, of each day.
     rows : ndarray of shape (n,), int64
-        Rows on which the choices were made, `EARNS_AFTER` before the days.
+        Rows walked, `EARNS_AFTER` before the days.
     drawdowns : ndarray of shape (n,), float64
         Drawdown that was known then.
     allocation, level : ndarray of shape (n,), int64
-        Choices.
+        Choices in force.
     """
 
     ts: TimeArray
@@ -52,9 +53,15 @@ class Walked:
 
 
 def walk(
-    days: SleeveDays, menu: Menu, choose: Chooser, *, rows: range, cost_bps: float
+    days: SleeveDays,
+    menu: Menu,
+    choose: Chooser,
+    *,
+    rows: range,
+    cost_bps: float,
+    hold_days: int = HOLD_DAYS,
 ) -> Walked:
-    """Let a policy choose on each of some rows, from a flat book.
+    """Let a policy choose every few rows, from a flat book.
 
     Parameters
     ----------
@@ -65,30 +72,33 @@ def walk(
     choose : callable
         The policy.
     rows : range
-        Rows to decide on, one by one; those whose return is not among the days yet
-        are left out.
+        Rows to walk, one by one; those whose return is not among the days yet are
+        left out.
     cost_bps : float
         Cost of one unit of turnover.
+    hold_days : int
+        Rows for which a choice is kept, from the first row on.
 
     Raises
     ------
     PolicyError
-        If rows are skipped.
+        If rows are skipped, or a choice is kept for none.
 
     Notes
     -----
     Point in time: a choice on row t is told t and a drawdown made of rows up to t; it
     earns row t + `EARNS_AFTER`.
     """
-    if rows.step != 1:
-        raise PolicyError(f"walk over {rows}: every row is decided on")
+    if rows.step != 1 or hold_days < 1:
+        raise PolicyError(f"walk over {rows}, {hold_days} days held: 1 each, or more")
     book = Book(len(menu.sleeves), cost_bps=cost_bps)
     decided = np.arange(rows.start, min(rows.stop, days.n_days - EARNS_AFTER))
     told = np.zeros((len(decided), 3))
     chosen = np.zeros((len(decided), 2), dtype=np.int64)
     for place, row in enumerate(decided.tolist()):
         drawdown = book.drawdown
-        chosen[place] = choose(row, drawdown)
+        is_due = place % hold_days == 0
+        chosen[place] = choose(row, drawdown) if is_due else chosen[place - 1]
         target = menu.target(*chosen[place])
         told[place] = (*book.earn(target, days.net[row + EARNS_AFTER]), drawdown)
     return Walked(
@@ -192,8 +202,8 @@ def distil(
     .. [1] Rusu et al. (2016), Policy distillation, ICLR.
     """
     span = range(states.warm_up, days.n_days)
-    own = walk(days, menu, by_network(networks, states), rows=span, cost_bps=cost_bps)
-    plain = walk(days, menu, _full(menu), rows=span, cost_bps=cost_bps)
+    go = partial(walk, days, menu, rows=span, cost_bps=cost_bps, hold_days=1)
+    own, plain = go(by_network(networks, states)), go(_full(menu))
     is_held_out = (np.arange(len(own.rows)) // STRETCH) % HELD_OUT == HELD_OUT - 1
     if not is_held_out.any():
         raise PolicyError(
@@ -219,8 +229,7 @@ def distil(
         ),
         fidelity=0.0,
     )
-    share = fidelity(table, own, states, is_held_out)
-    return Lookup(grid, menu, table.allocation, table.level, table.visits, share)
+    return replace(table, fidelity=fidelity(table, own, states, is_held_out))
 
 
 def fidelity(

@@ -10,7 +10,10 @@ from lab.errors import PolicyError
 from lab.policy.days import families_of
 
 LEVELS: Final = (0.0, 0.5, 1.0)
-"""Shares of the book that may be at risk; the rest is cash."""
+"""Shares of the book that may be at risk; the rest is cash.
+
+Where sleeves earn less than it costs to move between them, all cash is the answer.
+"""
 
 EQUAL: Final = "equal"
 
