@@ -1,0 +1,160 @@
+"""Searching settings: the study goes on, every trial is in the ledger, kills lose none."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from flows.bodies import tune as body
+from flows.bodies.tune import run_tune
+from flows.runs import execute
+from flows.studies import StudyStore, tuned_config
+from lab.errors import TrainingError
+from lab.learning.feature_sets import ORDER_FEATURES
+from lakehouse.errors import InputError
+from lakehouse.schema.lifecycle import BOT_ORDERS
+from tests.flows.conftest import run_plainly
+
+pytestmark = pytest.mark.xdist_group("tune")
+LATER = datetime(2018, 10, 1, tzinfo=UTC)
+
+
+def orders(n=900, seed=0):
+    """Closed backfill orders over a year and a half whose momentum says who wins."""
+    rng = np.random.default_rng(seed)
+    begin = np.datetime64("2017-01-02", "us")
+    entry = begin + np.sort(rng.integers(0, 560, n)) * np.timedelta64(1, "D")
+    rows = []
+    for k, moment in enumerate(entry):
+        features = {name: float(rng.normal()) for name in ORDER_FEATURES.names}
+        is_win = rng.random() < 1 / (1 + np.exp(-1.5 * features["momentum_20"]))
+        rows.append(
+            {
+                "order_id": f"order-{k:05d}",
+                "sleeve_id": "phase37",
+                "symbol": "SP500" if k % 2 else "NASDAQ",
+                "timeframe": "1d",
+                "origin": "backfill",
+                "side": "long",
+                "entry_ts": moment.item().replace(tzinfo=UTC),
+                "entry_price": 100.0,
+                "exit_ts": (moment + np.timedelta64(3, "D")).item().replace(tzinfo=UTC),
+                "exit_price": 101.0,
+                "size": 0.1,
+                "costs": 0.0001,
+                "pnl_net": 0.001 if is_win else -0.001,
+                "features": json.dumps(features),
+                "run_id": "backfill",
+            }
+        )
+    names = BOT_ORDERS.to_arrow().names
+    return pa.Table.from_pylist(
+        [{name: row.get(name) for name in names} for row in rows],
+        schema=BOT_ORDERS.to_arrow(),
+    )
+
+
+@pytest.fixture
+def filled(workplace):
+    workplace.lake.append("bot_orders", orders(), window="orders")
+    return workplace
+
+
+def ledger(workplace):
+    rows = workplace.lake.read("trials").to_pylist()
+    return sorted(rows, key=lambda row: row["trial_id"])
+
+
+def stored(workplace):
+    found = {}
+    for row in workplace.lake.read("trials").to_pylist():
+        found[row["trial_id"]] = (row["sharpe"], row["configuration"])
+    return found
+
+
+def test_a_search_that_is_taken_up_again_is_one_that_never_stopped(filled):
+    first = run_plainly("tune", run_tune, trials=2)
+    study = first.parameters["study"]
+    again = run_plainly("tune", run_tune, trials=3)
+    assert again.parameters["study"] == study
+    assert "5 in the study" in again.message
+    records = StudyStore(filled.root).records(study)
+    in_one_go = _in_memory(filled, study, 5)
+    assert [one.to_json() for one in records] == [one.to_json() for one in in_one_go]
+    assert len(ledger(filled)) == 5
+    assert first.counts["ledger"] + again.counts["ledger"] == 5
+    returns = filled.lake.read("trial_returns")["returns"].to_pylist()
+    assert len({len(one) for one in returns}) == 1
+    assert {row["origin"] for row in ledger(filled)} == {"tune"}
+
+
+def _in_memory(workplace, study, n):
+    from flows.runs import Run
+    from lab.learning.search import try_next
+
+    run = Run(workplace, "tune", "check")
+    opened = body._open(run, "winprob", "xgboost", seed=0, moment=LATER)
+    assert opened.name == study
+    records = []
+    for _ in range(n):
+        tried = try_next(records, opened.samples, opened.base, seed=0)
+        records.append(tried.record)
+    return records
+
+
+def test_a_kill_between_ledger_and_study_costs_no_trial_and_enters_none_twice(filled):
+    first = run_plainly("tune", run_tune, trials=1)
+    study = Path(filled.root) / "studies" / first.parameters["study"]
+    (study / "000000.json").unlink()  # what a kill between the two writes leaves
+    before = stored(filled)
+    assert len(before) == 1
+    done = run_plainly("tune", run_tune, trials=1)
+    assert done.counts["trials"] == 1
+    assert done.counts["ledger"] == 0
+    assert stored(filled) == before
+    assert (study / "000000.json").exists()
+
+
+def test_a_damaged_trial_is_told_not_guessed(filled):
+    first = run_plainly("tune", run_tune, trials=1)
+    study = Path(filled.root) / "studies" / first.parameters["study"]
+    (study / "000000.json").write_text('{"number": 0}', encoding="utf-8")
+    with pytest.raises(TrainingError, match="study: not a trial"):
+        run_plainly("tune", run_tune, trials=1)
+
+
+def test_the_best_settings_are_kept_for_trainings_that_come_after_it(filled):
+    run_plainly("tune", run_tune, trials=2)
+    found = tuned_config(filled.root, model="winprob", learner="xgboost", until=LATER)
+    assert found is not None
+    assert found.model == "xgboost"
+    early = datetime(2018, 1, 1, tzinfo=UTC)
+    asked = {"model": "winprob", "learner": "xgboost"}
+    assert tuned_config(filled.root, until=early, **asked) is None
+    decisions = filled.lake.read("decision_records").to_pylist()
+    assert [row["agent_id"] for row in decisions] == ["tune:winprob"]
+    assert json.loads(decisions[0]["output"])["config"]["max_depth"] == found.max_depth
+
+
+def test_nothing_known_later_than_as_of_is_searched_on(filled):
+    early = run_plainly("tune", run_tune, trials=1, as_of="2018-03-01")
+    late = run_plainly("tune", run_tune, trials=1)
+    assert early.parameters["study"] != late.parameters["study"]
+    spans = sorted(row["span_end"] for row in ledger(filled))
+    assert spans[0] <= datetime(2018, 3, 1, tzinfo=UTC) < spans[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ({"model": "moon"}, "--model moon: one of winprob, gbm-1d, gbm-1h"),
+        ({"learner": "ridge"}, "--learner ridge: one of xgboost, catboost, lightgbm"),
+        ({"trials": 0}, "above 0"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused(workplace, words, reason):
+    with pytest.raises(InputError, match=reason):
+        execute("tune", run_tune, workplace=workplace, parameters=words)
