@@ -304,19 +304,21 @@ def _estimate(report: DriftReport) -> dict[str, float | None] | None:
 def _measure(
     run: Run, champion: ModelVersion, window: Predicted, report: DriftReport
 ) -> None:
+    # The model is part of a figure's name: a run watches several at one moment.
+    where = f"drift.{champion.model_name}"
     figures: dict[str, tuple[float, str]] = {
-        "drift.rows": (float(len(window)), "1"),
-        "drift.alarms": (float(len(report.alarms)), "1"),
-        "drift.is_alarm": (float(report.is_alarm), "1"),
+        f"{where}.rows": (float(len(window)), "1"),
+        f"{where}.alarms": (float(len(report.alarms)), "1"),
+        f"{where}.is_alarm": (float(report.is_alarm), "1"),
     }
     for one in report.figures:
         for what, value in (("psi", one.psi), ("ks", one.ks), ("q_value", one.q_value)):
             if math.isfinite(value):
-                figures[f"drift.{what}.{one.feature}"] = (value, "1")
+                figures[f"{where}.{what}.{one.feature}"] = (value, "1")
         if one.kind in {"accuracy", "estimate", "metric"} and math.isfinite(
             one.current
         ):
-            figures[f"drift.mean.{one.feature}"] = (one.current, "1")
+            figures[f"{where}.mean.{one.feature}"] = (one.current, "1")
     labels = {"model": champion.model_name, "version": champion.version}
     rows = telemetry_rows(figures, ts=run.now, run_id=run.run_id, labels=labels)
     key = f"drift/telemetry/{run.run_id}/{champion.model_name}"
