@@ -1,10 +1,15 @@
 """A published win-probability model and requests to it."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from flows.wiring import Workplace
 from lab.learning.bundle import build_bundle
 from lab.learning.calibration import Platt
 from lab.learning.config import TrainingConfig
@@ -13,6 +18,7 @@ from lab.learning.learners import MODEL_FILES, fit_learner
 from lab.learning.schema import FeatureSchema
 from lakehouse.schema.catalogue import table_spec
 from tests.simulators.artefacts import NOW
+from tests.simulators.gateway import GatewayProcess
 
 NAMES = ORDER_FEATURES.names
 
@@ -71,3 +77,21 @@ def artefact(files: dict[str, bytes], *, version: str = "v1", **changes) -> pa.T
 def named(values: np.ndarray, names: tuple[str, ...] = NAMES) -> list[dict]:
     """Rows as objects by feature."""
     return [dict(zip(names, row, strict=True)) for row in values.tolist()]
+
+
+@dataclass(frozen=True)
+class _Published:
+    root: str
+    trust: Path
+
+
+@contextmanager
+def serving(workplace: Workplace, *options: str) -> Iterator[str]:
+    """Serve a workplace by a gateway process at its own time; gives the address."""
+    lake = _Published(workplace.root, workplace.keys / "root.json")
+    now = ("--now", workplace.clock.now().isoformat())
+    gateway = GatewayProcess(lake, workplace.state, "--rate-limit", "0", *now, *options)
+    try:
+        yield gateway.url
+    finally:
+        gateway.stop()
