@@ -16,6 +16,7 @@ from flows.wiring import Workplace
 from lab.lifecycle.decide import Decision, decide
 from lab.lifecycle.evidence import GATES, Evidence
 from lab.lifecycle.gather import (
+    CLOCKED,
     JUDGED_BPS,
     STRESSED_BPS,
     Frames,
@@ -253,7 +254,7 @@ def _frames(
         ),
         gate_verdicts=read("gate_verdicts", filter=_among("subject", sleeves)),
         bot_shadow_decisions=read(
-            "bot_shadow_decisions", filter=_among("signal", sleeves)
+            "bot_shadow_decisions", filter=_among("signal", {*sleeves, *CLOCKED})
         ),
     )
 

@@ -9,7 +9,9 @@ In this order:
 4. A sleeve that fails a rule of any earlier research stage falls back one stage. Days
    once spent in paper or canary are not asked for again.
 5. A sleeve that meets every rule of its own stage goes up one, but never beyond
-   `paper`, and not into it while it would be retired there.
+   `canary`, and not into a stage with a book while it would be retired there. From
+   `paper` it goes up on live telemetry alone: rows of replays and backfills, of a past
+   `--as-of` or of a clock that was turned back count for nothing.
 
 What is not known neither promotes nor demotes. The same evidence on the same day gives
 the same answer; after its move was made, it gives none.
@@ -17,13 +19,15 @@ the same answer; after its move was made, it gives none.
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from lab.lifecycle.evidence import Evidence
 from lab.lifecycle.rules import DEFAULT_RULES, LifecycleRules
 from lab.lifecycle.schedule import next_decision
 from lab.lifecycle.stages import (
+    LADDER,
     LAST_PROMOTED,
+    LAST_RESEARCHED,
     LOCKED,
     RETIRED,
     TRADED,
@@ -32,6 +36,8 @@ from lab.lifecycle.stages import (
     earlier,
 )
 from lab.lifecycle.thresholds import Distance, measure
+
+_CLOSED: Final = "live stays closed until two persons' approval exists"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +129,7 @@ def reached(evidence: Evidence, rules: LifecycleRules = DEFAULT_RULES) -> str:
     """
     stage = "genesis"
     distances = measure(evidence, rules, stage=stage)
-    while stage != LAST_PROMOTED and not _blocking(stage, distances):
+    while stage != LAST_RESEARCHED and not _blocking(stage, distances):
         stage = above(stage) or stage
     return stage
 
@@ -145,8 +151,8 @@ def _target(
     ]
     if failed:
         return below(stage), f"no longer meets {_listed(failed)}"
-    if stage in TRADED:
-        return None, f"promotion stops at {LAST_PROMOTED} until the paper trader exists"
+    if stage in TRADED and LADDER.index(stage) >= LADDER.index(LAST_PROMOTED):
+        return None, f"promotion stops at {LAST_PROMOTED}: {_CLOSED}"
     blocking = _blocking(stage, distances)
     if blocking:
         return None, f"stays: {_listed(blocking)}"
@@ -167,7 +173,11 @@ def _fixed(stage: str, evidence: Evidence) -> str | None:
 
 def _blocking(stage: str, distances: tuple[Distance, ...]) -> list[Distance]:
     """Return what keeps a sleeve from the next stage."""
-    own = [one for one in distances if one.stage == stage and one.is_met is not True]
+    asked = {stage}
+    if stage == LAST_RESEARCHED:
+        # What research showed must still be known, and hold, before anything is earned.
+        asked |= set(earlier(stage))
+    own = [one for one in distances if one.stage in asked and one.is_met is not True]
     if above(stage) in TRADED:
         own += _unmet(distances, (RETIRED,))
     return own
@@ -187,7 +197,7 @@ def _expected(
     evidence: Evidence,
     distances: tuple[Distance, ...],
 ) -> datetime | None:
-    if evidence.sleeve_id == LOCKED or stage == RETIRED or stage in TRADED:
+    if evidence.sleeve_id == LOCKED or stage in {LAST_PROMOTED, "live", RETIRED}:
         return None
     if to_stage is not None and to_stage == above(stage):
         return evidence.as_of

@@ -101,7 +101,10 @@ class Evidence:
     recent : Series or None
         Out-of-sample days in the window of the retire rule.
     samples : int
-        Settled shadow decisions since it entered paper or canary.
+        Settled live shadow decisions since it entered paper or canary.
+    live_days : float
+        Days of live shadow telemetry since then: from its first live decision on, holes
+        in which the paper trader did not run left out.
     """
 
     sleeve_id: str
@@ -125,6 +128,7 @@ class Evidence:
     drawdown: float | None = None
     recent: Series | None = None
     samples: int = 0
+    live_days: float = 0.0
 
     @property
     def stage_days(self) -> float:
@@ -164,6 +168,7 @@ class Evidence:
             "recent_sharpe": sharpe(self.recent),
             "recent_days": self.recent.n_obs if self.recent else 0,
             "samples": self.samples,
+            "live_days": self.live_days,
             "stage_days": self.stage_days,
             "verdicts": {
                 name: {"verdict_id": gate.verdict_id, "is_passed": gate.is_passed}

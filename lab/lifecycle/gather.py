@@ -6,7 +6,6 @@ used was known at the decision time.
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -22,6 +21,12 @@ from lab.lifecycle.rules import LifecycleRules
 JUDGED_BPS: Final = 10.0
 STRESSED_BPS: Final = 20.0
 
+CLOCKED: Final = ("trend", "reversion")
+"""Signals that decide on nearly every bar: their decisions tell when the trader ran."""
+
+MAX_HOLE: Final = np.timedelta64(4, "D")
+"""Between two live decisions a longer time is no telemetry; a long weekend is."""
+
 _YEAR: Final = np.timedelta64(31_557_600_000_000, "us")
 
 
@@ -34,7 +39,7 @@ class Frames:
     wf_snapshots, sleeve_returns, trials, trial_returns, gate_verdicts : Table
         As declared in the schema.
     bot_shadow_decisions : Table
-        The paper trader's.
+        The paper trader's: of the sleeves, and of `CLOCKED` for the days it ran.
     """
 
     wf_snapshots: pa.Table
@@ -248,6 +253,7 @@ def evidence_of(
         entered_at=sleeve.entered_at,
         moved_at=sleeve.moved_at,
         samples=_samples(sleeve, frames.bot_shadow_decisions, as_of),
+        live_days=_live_days(sleeve, frames.bot_shadow_decisions, as_of),
         **found,
     )
 
@@ -415,15 +421,35 @@ def _rung(rows: pa.Table, slippage_bps: float) -> tuple[TimeArray, FloatArray]:
     return days, chosen["return_net"].to_numpy()
 
 
+def _live(sleeve: Registered, decisions: pa.Table, as_of: datetime) -> pa.Table:
+    # Live decisions of anyone since the sleeve entered its stage.
+    return decisions.filter(
+        (pc.field("origin") == "live")
+        & (pc.field("decided_at") >= _moment(sleeve.entered_at))
+        & (pc.field("decided_at") <= _moment(as_of))
+    )
+
+
 def _samples(sleeve: Registered, decisions: pa.Table, as_of: datetime) -> int:
-    moments: Mapping[str, Any] = {
-        name: pa.scalar(moment, pa.timestamp("us", tz="UTC"))
-        for name, moment in (("since", sleeve.entered_at), ("until", as_of))
-    }
-    rows = decisions.filter(
+    rows = _live(sleeve, decisions, as_of).filter(
         (pc.field("signal") == sleeve.sleeve_id)
-        & (pc.field("origin") == "live")
-        & (pc.field("decided_at") >= moments["since"])
-        & (pc.field("settled_at") <= moments["until"])
+        & (pc.field("settled_at") <= _moment(as_of))
     )
     return int(rows.num_rows)
+
+
+def _live_days(sleeve: Registered, decisions: pa.Table, as_of: datetime) -> float:
+    rows = _live(sleeve, decisions, as_of)
+    own = rows.filter(pc.equal(rows["signal"], sleeve.sleeve_id))["decided_at"]
+    if len(own) == 0:
+        return 0.0
+    moments = pc.unique(rows["decided_at"]).cast(pa.timestamp("us"))
+    every = moments.to_numpy(zero_copy_only=False)
+    first = np.datetime64(pc.min(own).as_py().replace(tzinfo=None), "us")
+    steps = np.diff(np.sort(every[every >= first]))
+    told = steps[steps <= MAX_HOLE].sum() if len(steps) else np.timedelta64(0, "us")
+    return float(told / np.timedelta64(1, "D"))
+
+
+def _moment(moment: datetime) -> pa.Scalar:
+    return pa.scalar(moment, pa.timestamp("us", tz="UTC"))

@@ -51,7 +51,7 @@ class LifecycleRules:
     folds_min : int
         Test windows that make the share worth something.
     paper_days_min, paper_samples_min : int
-        Days in paper, and settled shadow decisions made there.
+        Days of live shadow telemetry in paper, and settled live shadow decisions.
     canary_days_min : int
         Days in canary.
     retire_drawdown_ratio : float

@@ -8,8 +8,11 @@ from lakehouse.schema.lifecycle import STAGES
 LOCKED: Final = "phase37"
 """The baseline: live from the start, moved by nobody."""
 
-LAST_PROMOTED: Final = "paper"
-"""Promotion ends here: what comes after is earned by a paper trader's orders."""
+LAST_RESEARCHED: Final = "paper"
+"""As far as research alone leads: what comes after is earned in live time, on paper."""
+
+LAST_PROMOTED: Final = "canary"
+"""Promotion ends here: money is moved by two persons, never by a rule alone."""
 
 RETIRED: Final = "retired"
 

@@ -109,11 +109,7 @@ def measure(
     )
     found = [one for part in parts for one in part(evidence, rules)]
     found += _paper(evidence if stage == "paper" else None, rules)
-    found += _days(
-        evidence if stage == "canary" else None,
-        ("canary", "days in canary"),
-        rules.canary_days_min,
-    )
+    found += _canary(evidence if stage == "canary" else None, rules)
     return (*found, *_retirement(evidence, rules))
 
 
@@ -248,27 +244,54 @@ def _gate_date(evidence: Evidence, gate: Gate) -> datetime | None:
 
 
 def _paper(evidence: Evidence | None, rules: LifecycleRules) -> list[Distance]:
-    trader = "promotion stops here until the paper trader exists"
     return [
-        *_days(evidence, ("paper", "days in paper"), rules.paper_days_min),
+        _live_days(evidence, rules.paper_days_min),
         _samples(evidence, rules.paper_samples_min),
-        Distance(
-            "paper",
-            "paper trader",
-            None,
-            "present",
-            is_met=False,
-            gap=None,
-            change=trader,
-        ),
     ]
 
 
-def _samples(evidence: Evidence | None, least: int) -> Distance:
-    stage, rule, asked = "paper", "settled shadow decisions", f">= {least}"
+def _canary(evidence: Evidence | None, rules: LifecycleRules) -> list[Distance]:
+    closed = Distance(
+        "canary",
+        "approval by two persons",
+        None,
+        "present",
+        is_met=False,
+        gap=None,
+        change="live stays closed until two persons' approval exists",
+    )
+    days = _days(evidence, ("canary", "days in canary"), rules.canary_days_min)
+    return [*days, closed]
+
+
+def _live_days(evidence: Evidence | None, least: int) -> Distance:
+    stage, rule, asked = "paper", "live days in paper", f">= {least}"
     if evidence is None:
         return Distance(stage, rule, 0.0, asked, not least, least, _FROM_ENTRY)
-    days, samples = evidence.stage_days, evidence.samples
+    days = evidence.live_days
+    missing = max(0.0, least - days)
+    if not missing:
+        return Distance(stage, rule, days, asked, is_met=True)
+    # Telemetry that began goes on a day a day.
+    expected = in_days(evidence.as_of, missing) if days else None
+    change = f"{missing:.1f} more days on which the paper trader runs on time"
+    return Distance(
+        stage,
+        rule,
+        days,
+        asked,
+        is_met=False,
+        gap=missing,
+        change=_unless(change, expected),
+        expected=None if expected is None else decision_after(expected),
+    )
+
+
+def _samples(evidence: Evidence | None, least: int) -> Distance:
+    stage, rule, asked = "paper", "settled live shadow decisions", f">= {least}"
+    if evidence is None:
+        return Distance(stage, rule, 0.0, asked, not least, least, _FROM_ENTRY)
+    days, samples = evidence.live_days, evidence.samples
     missing = max(0, least - samples)
     if not missing:
         return Distance(stage, rule, samples, asked, is_met=True)

@@ -1,4 +1,4 @@
-"""Where a sleeve goes next: neighbouring stages only, and never past paper."""
+"""Where a sleeve goes next: neighbouring stages only, and never past canary."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -54,6 +54,7 @@ GOOD = Evidence(
     drawdown=0.02,
     recent=Series(0.9, 90),
     samples=300,
+    live_days=40.0,
 )
 
 series = st.one_of(
@@ -169,15 +170,33 @@ def test_what_is_reached_is_where_daily_decisions_lead(evidence: Evidence):
     assert reached(evidence) == stage
 
 
-def test_good_evidence_climbs_to_paper_and_stops_there():
+def test_good_evidence_climbs_to_canary_and_stops_there():
     stage = "genesis"
-    for expected in (*LADDER[1:5], None):
+    for expected in (*LADDER[1:6], None):
         found = decide(stage, GOOD)
         assert found.to_stage == expected
         stage = found.to_stage or stage
-    assert stage == "paper"
-    assert "until the paper trader exists" in decide("paper", GOOD).why
+    assert stage == "canary"
+    assert "two persons' approval" in decide("canary", GOOD).why
+    assert decide("canary", GOOD).expected_date is None
     assert reached(GOOD) == "paper"
+
+
+@pytest.mark.parametrize(
+    "short", [{"live_days": 27.9}, {"samples": 199}, {"live_days": 0.0, "samples": 0}]
+)
+def test_paper_is_left_on_live_days_and_samples_alone(short: dict[str, Any]):
+    found = decide("paper", replace(GOOD, **short))
+    assert found.to_stage is None
+    assert "stays: " in found.why
+    assert decide("paper", GOOD).to_stage == "canary"
+
+
+def test_no_sleeve_enters_canary_that_would_be_retired_there():
+    unjudged = replace(GOOD, recent=None)
+    assert decide("paper", unjudged).to_stage == "canary"
+    lost = replace(GOOD, drawdown=0.16)
+    assert decide("paper", lost).to_stage == RETIRED
 
 
 BAD = [
@@ -224,12 +243,16 @@ def test_thresholds_are_met_exactly_where_they_say():
     [
         ({"drawdown": 0.16}, RETIRED, "drawdown 0.16"),
         ({"recent": Series(-0.01, 60)}, RETIRED, "90-day Sharpe -0.01"),
-        ({"recent": Series(-2.0, 59)}, None, "stops at paper"),
+        ({"recent": Series(-2.0, 59)}, "canary", "meets live days in paper"),
         ({"walked": Series(0.4, 900)}, "walk_forward_multi_fold", "10 bps 0.4"),
         ({"n_positive_folds": 5}, "walk_forward_multi_fold", "share of folds"),
         ({"backtest_trades": 5}, "walk_forward_multi_fold", "backtest trades 5"),
-        ({"walked": None, "backtest": None, "gates": {}}, None, "stops at paper"),
-        ({"n_trials": 60}, None, "stops at paper"),
+        (
+            {"walked": None, "backtest": None, "gates": {}},
+            None,
+            "stays: days of backtest",
+        ),
+        ({"n_trials": 60}, None, "stays: gate dsr"),
     ],
 )
 def test_a_sleeve_in_paper_falls_back_one_stage_or_is_retired(
@@ -305,16 +328,18 @@ def test_a_failed_gate_is_expected_after_the_days_that_its_verdict_names():
 
 
 def test_days_and_samples_in_paper_are_told_with_their_date():
-    evidence = replace(GOOD, entered_at=NOW - timedelta(days=10), samples=100)
+    entered = NOW - timedelta(days=10)
+    evidence = replace(GOOD, entered_at=entered, samples=100, live_days=10.0)
     found = {one.rule: one for one in decide("paper", evidence).distances}
-    days, samples = found["days in paper"], found["settled shadow decisions"]
+    days = found["live days in paper"]
+    samples = found["settled live shadow decisions"]
     assert days.expected == NOW + timedelta(days=18)
     assert samples.expected == NOW + timedelta(days=10)
-    assert found["paper trader"].is_met is False
+    assert found["approval by two persons"].is_met is False
     none = replace(evidence, samples=0)
     found = {one.rule: one for one in decide("paper", none).distances}
-    assert found["settled shadow decisions"].expected is None
-    assert "not at this rate" in found["settled shadow decisions"].change
+    assert found["settled live shadow decisions"].expected is None
+    assert "not at this rate" in found["settled live shadow decisions"].change
 
 
 def test_an_unknown_stage_is_refused():

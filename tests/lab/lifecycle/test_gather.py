@@ -203,6 +203,43 @@ def test_samples_are_settled_live_decisions_since_the_stage_was_entered():
     found = gathered(joined(walk(), bot_shadow_decisions=made), sleeve=sleeve)
     assert found.samples == 1
     assert found.stage_days == pytest.approx(10.0)
+    assert found.live_days == 0.0
+
+
+def test_live_days_are_those_on_which_the_paper_trader_ran():
+    entered = NOW - timedelta(days=40)
+
+    def decision(day: float, signal: str, origin: str = "live") -> dict[str, Any]:
+        return {
+            "decision_id": f"{day}{signal}{origin}",
+            "signal": signal,
+            "symbol": "AAA",
+            "timeframe": "1d",
+            "origin": origin,
+            "decided_at": entered + timedelta(days=day),
+            "weight": 0.1,
+            "settled_at": None,
+            "counterfactual_pnl": None,
+            "run_id": "r",
+        }
+
+    def days(*rows: dict[str, Any]) -> float:
+        schema = table_spec("bot_shadow_decisions").to_arrow()
+        made = pa.Table.from_pylist(list(rows), schema=schema)
+        sleeve = Registered("trend-2", configuration("trend-2"), entered, entered)
+        found = gathered(joined(walk(), bot_shadow_decisions=made), sleeve=sleeve)
+        return found.live_days
+
+    own = [decision(2, "trend-2"), decision(5, "trend-2")]
+    assert days(*own) == pytest.approx(3.0)
+    others = [decision(day, "reversion") for day in range(1, 11)]
+    assert days(*own, *others) == pytest.approx(8.0), "from its own first decision on"
+    assert days(*others) == 0.0, "it was not watched"
+    after_a_hole = [decision(20, "trend-2"), decision(22, "trend-2")]
+    assert days(*own, *after_a_hole) == pytest.approx(5.0)
+    replayed = [decision(day, "trend-2", "replay") for day in range(6, 40)]
+    assert days(*own, *replayed) == pytest.approx(3.0)
+    assert days(decision(-3, "trend-2"), *own) == pytest.approx(3.0)
 
 
 @pytest.mark.parametrize("days_back", [0, 1, 37, 200])
