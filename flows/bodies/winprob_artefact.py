@@ -79,7 +79,7 @@ def why_watched(rows: pa.Table) -> str | None:
     return None
 
 
-def enter_candidate(run: Run, version: str) -> None:
+def enter_candidate(run: Run, version: str, *, model: str = MODEL) -> None:
     """Enter a version into `production_sleeve_set` at weight 0, once.
 
     Parameters
@@ -88,17 +88,19 @@ def enter_candidate(run: Run, version: str) -> None:
         Where to write.
     version : str
         Of the model.
+    model : str
+        Registered model; its name and kind in the set.
     """
     held = run.workplace.lake.read("production_sleeve_set").to_pylist()
-    own = [row for row in held if row["artefact_id"] == MODEL]
+    own = [row for row in held if row["artefact_id"] == model]
     newest = max(own, key=lambda row: int(row["seq"]), default=None)
-    if newest is not None and (newest["kind"], newest["version"]) == (MODEL, version):
+    if newest is not None and (newest["kind"], newest["version"]) == (model, version):
         return
     seq = 0 if newest is None else newest["seq"] + 1
     row = {
-        "artefact_id": MODEL,
+        "artefact_id": model,
         "seq": seq,
-        "kind": MODEL,
+        "kind": model,
         "version": version,
         "manifest_sha256": _UNSIGNED,
         "stage": "shadow",
@@ -109,7 +111,7 @@ def enter_candidate(run: Run, version: str) -> None:
     run.append(
         "production_sleeve_set",
         pa.Table.from_pylist([row], schema=PRODUCTION_SLEEVE_SET.to_arrow()),
-        window=f"{MODEL}/production_sleeve_set/{seq}/{version}",
+        window=f"{model}/production_sleeve_set/{seq}/{version}",
     )
 
 

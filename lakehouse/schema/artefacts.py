@@ -224,6 +224,7 @@ POLICY_LOOKUP = TableSpec(
         number("risk_level", "Share of the book at risk.", minimum=0, maximum=1),
         count("n_visits", "Training states in this bucket."),
         text("edges", "JSON: dimension to bucket edges."),
+        count("hold_days", "Days for which a choice is kept."),
         number(
             "fidelity",
             "Share of held-out states with the network's own choice, all buckets.",
