@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from flows.bodies.calibration_weeks import calibration
 from flows.bodies.checkpoints import model_digests
+from flows.bodies.policy_artefact import policy_lookup, why_weighted
 from flows.bodies.signal_weights import signal_weights, why_unearned
 from flows.bodies.sleeve_book import sleeve_book, sleeve_set, why_unlocked
 from flows.bodies.winprob_artefact import why_watched, winprob_model
@@ -59,12 +60,14 @@ _BUILT: Final[Mapping[str, Callable[[Session], pa.Table]]] = {
 # Models are files beside the tables.
 _MODELS: Final[Mapping[str, Callable[[Session, Run], pa.Table]]] = {
     "winprob": winprob_model,
+    "policy_lookup": policy_lookup,
 }
 KINDS: Final = (*_QUERIES, *_BUILT, *_MODELS)
 _LOCKS: Final[Mapping[str, Callable[[pa.Table], str | None]]] = {
     "sleeve_set": why_unlocked,
     "signal_weights": why_unearned,
     "winprob": why_watched,
+    "policy_lookup": why_weighted,
 }
 
 
