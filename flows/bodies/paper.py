@@ -122,7 +122,12 @@ def _write_orders(run: Run, panel: AlignedPanel, traded: Traded, view: View) -> 
         return
     table = orders_table(list(rows.values()))
     run.upsert("bot_orders", table)
-    _predict(run, table.filter(pc.is_in(table["order_id"], pa.array(sorted(fresh)))))
+    opened = pc.is_in(table["order_id"], pa.array(sorted(fresh), pa.string()))
+    _predict(run, table.filter(opened))
+    if traded.closed:
+        from flows.bodies.order_predictions import settle_predictions
+
+        settle_predictions(run)
 
 
 def _id(one: Filled, timeframe: str) -> str:

@@ -62,7 +62,7 @@ def test_a_registered_baseline_is_published_before_anything_was_walked(
 ):
     assert publish() == "nothing changed since the last publication"
     register(workplace, ("phase37", "flat"))
-    assert publish() == "version 2 published: sleeve_set"
+    assert publish() == "version 2 published: sleeve_set, signal_weights"
     rows = {row["sleeve_id"]: row for row in verified(workplace, "sleeve_set")}
     assert rows["phase37"]["runtime_weight"] == 1.0
     assert rows["phase37"]["stage"] == "live"
@@ -74,7 +74,7 @@ def test_a_registered_baseline_is_published_before_anything_was_walked(
 def test_set_and_book_are_signed_and_hold_what_the_run_left(workplace: Workplace):
     walk(workplace)
     register(workplace)
-    assert publish() == "version 2 published: sleeve_set, sleeve_book"
+    assert publish() == "version 2 published: sleeve_set, sleeve_book, signal_weights"
     rows = verified(workplace, "sleeve_book")
     assert {(row["sleeve_id"], row["timeframe"]) for row in rows} == {
         (name, "1d") for name in SLEEVES
