@@ -39,7 +39,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument(
-        "works", nargs="*", help="w1 w3 w4 w7 w8 w9; all when none is given"
+        "works", nargs="*", help="w1 w3 w4 w6 w7 w8 w9; all when none is given"
     )
     parser.add_argument("--seed", type=int, default=20261122)
     parser.add_argument("--json", type=Path, help="write the rows here too")
