@@ -35,6 +35,8 @@ class XgboostLearner:
         import xgboost
 
         table = table_of(features, self.n_features)
+        if len(table) == 0:
+            return np.zeros((0, self.n_features + 1))
         data = xgboost.DMatrix(table, nthread=self.threads)
         return np.asarray(
             self.booster.predict(data, pred_contribs=True), dtype=np.float64

@@ -103,6 +103,8 @@ class Samples:
         if set(columns) != set(_COLUMNS[1:]):
             raise TrainingError(f"samples: columns are {', '.join(_COLUMNS[1:])}")
         table = np.asarray(features, dtype=np.float64)
+        if table.size == 0:
+            table = table.reshape(-1, len(names))
         words = {
             name: np.asarray(columns[name], dtype=np.str_)
             for name in ("subject_id", "symbol", "timeframe")
@@ -117,7 +119,7 @@ class Samples:
         }
         order = np.lexsort((words["subject_id"], times["start"]))
         arrays = {
-            "features": table.reshape(-1, len(names)),
+            "features": table,
             **words,
             **times,
             **numbers,
