@@ -7,10 +7,12 @@ from typing import Any, Final
 import numpy as np
 
 from flows.bodies.market_panel import open_panel
-from flows.bodies.model_registry import enter_model
+from flows.bodies.model_registry import ModelVersion, enter_model
 from flows.bodies.out_of_fold import append_out_of_fold
 from flows.runs import Run
 from lab.bars.timeframes import to_moment
+from lab.errors import TrainingError
+from lab.evaluation.decisions import record_decision
 from lab.learning.config import MODELS, TrainingConfig
 from lab.learning.feature_sets import BAR_FEATURES
 from lab.learning.forward_returns import forward_samples
@@ -18,7 +20,7 @@ from lab.learning.metrics import acted
 from lab.learning.samples import Samples
 from lab.learning.training import Trained, train, train_stack
 from lab.lifecycle.model_stages import Bound
-from lakehouse.errors import InputError
+from lakehouse.errors import InputError, RefusedError
 
 YEARS: Final = MappingProxyType({"1d": 3.0, "1h": 1.0})
 """How far back rows are taken, besides what the panel reads to warm up."""
@@ -28,7 +30,7 @@ DEFAULTS: Final[Mapping[str, Any]] = MappingProxyType(
         "feature_set": BAR_FEATURES.name,
         "objective": "regression",
         "n_estimators": 100,
-    "learning_rate": 0.01,
+        "learning_rate": 0.01,
         "max_depth": 3,
         "l2": 100.0,
         "min_leaf_rows": 100,
@@ -40,6 +42,7 @@ DEFAULTS: Final[Mapping[str, Any]] = MappingProxyType(
 THRESHOLDS: Final = (Bound("skill", at_least=0.0), Bound("sharpe_ratio", at_least=0.0))
 """A version that forecasts worse than 0, or loses money, is registered, not staged."""
 
+_TRAINER: Final = "train-gbm"
 _FIXED: Final = ("feature_set", "objective")
 
 
@@ -74,8 +77,8 @@ def run_train_gbm(
     ------
     InputError
         If the learner is unknown, a setting contradicts the model, or there are no bars.
-    TrainingError
-        If there are too few settled rows.
+    RefusedError
+        If there are too few settled rows (NEEDS_MORE_DATA).
 
     Notes
     -----
@@ -89,8 +92,7 @@ def run_train_gbm(
     run.parameters |= {"learner": learner, "config_sha256": plan.sha256}
     run.seeds["training"] = plan.seed
     run.count("samples", len(samples))
-    fit = train_stack if learner == "ridge" else train
-    trained = fit(samples, plan, definition=BAR_FEATURES.definition)
+    trained = _trained(samples, plan, learner)
     name = f"gbm-{timeframe}"
     version = enter_model(
         run,
@@ -98,7 +100,7 @@ def run_train_gbm(
         files=trained.files,
         card={**trained.card, "kind": "gbm", "learner": learner},
         metrics=trained.metrics,
-        who="train-gbm",
+        who=_TRAINER,
         why=f"trained on bars known by {to_moment(panel.known_ts[-1]):%Y-%m-%d %H:%M}",
         evidence={"last_block": trained.card["last_block"]},
         thresholds=THRESHOLDS,
@@ -113,6 +115,7 @@ def run_train_gbm(
         earned=acted(told.scores, told.samples.outcome, 0.0, cost=cost),
         costs=np.full(len(told.scores), cost),
     )
+    _record(run, name, version, trained, run.parameters["as_of"])
     return _line(name, version.version, version.stage, trained, samples)
 
 
@@ -126,7 +129,38 @@ def _plan(learner: str, config: Mapping[str, Any] | None, seed: int) -> Training
             raise InputError(
                 f"training setting {name} = {given[name]!r}: {fixed[name]} here"
             )
-    return TrainingConfig.from_mapping({**fixed, "seed": seed, **given})
+    try:
+        return TrainingConfig.from_mapping({**fixed, "seed": seed, **given})
+    except TrainingError as error:
+        raise InputError(str(error)) from error
+
+
+def _trained(samples: Samples, plan: TrainingConfig, learner: str) -> Trained:
+    fit = train_stack if learner == "ridge" else train
+    try:
+        return fit(samples, plan, definition=BAR_FEATURES.definition)
+    except TrainingError as error:
+        raise RefusedError(f"NEEDS_MORE_DATA: {error}") from error
+
+
+def _record(
+    run: Run, name: str, version: ModelVersion, trained: Trained, as_of: str
+) -> None:
+    decision = record_decision(
+        run_id=run.run_id,
+        ts=run.now,
+        agent_id=_TRAINER,
+        model={"name": f"{name}-trainer", "config": trained.card["config"]},
+        input_snapshot={
+            "as_of": as_of,
+            "tables_read": dict(run.tables_read),
+            "n_out_of_fold": len(trained.out_of_fold.samples),
+        },
+        output={"version": version.version, "stage": version.stage},
+        rationale=f"thresholds {', '.join(map(str, THRESHOLDS))}",
+    )
+    window = f"{_TRAINER}/decision_records/{run.run_id}"
+    run.append("decision_records", decision, window=window)
 
 
 def _line(
