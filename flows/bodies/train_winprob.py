@@ -29,6 +29,10 @@ THRESHOLDS: Final = (Bound("n_rows", at_least=200.0), Bound("ece", at_most=0.1))
 """What a version must show to be watched: a probability that can be read as one. Whether
 it beats the champion, or the base rate, is for the comparison and for live weeks."""
 
+SPAN: Final = {"is_expanding": True, "half_life_days": 1825.0}
+"""Every closed order teaches, an order of five years ago half as much: a slow book has
+fewer than a hundred a year."""
+
 _TRAINER: Final = "train-winprob"
 
 
@@ -106,6 +110,7 @@ def _config(
         "objective": "classification",
         "model": learner,
         "seed": seed,
+        **SPAN,
         **(config or {}),
     }
     try:

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final, Literal, TypeAlias, cast
 
+import numpy as np
+
 from lab.errors import TrainingError
 
 ModelKind: TypeAlias = Literal["xgboost", "catboost", "lightgbm", "ridge"]
@@ -19,6 +21,8 @@ Objective: TypeAlias = Literal["classification", "regression"]
 MODELS: Final[tuple[ModelKind, ...]] = ("xgboost", "catboost", "lightgbm", "ridge")
 BOOSTERS: Final[tuple[ModelKind, ...]] = ("xgboost", "catboost", "lightgbm")
 OBJECTIVES: Final[tuple[Objective, ...]] = ("classification", "regression")
+
+_FIRST: Final = np.datetime64("1900-01-01", "us")
 
 
 def _whole(default: int, low: int, high: int) -> Any:
@@ -44,6 +48,8 @@ class TrainingConfig:
         (`ridge`: a linear fit of -1 and 1). `regression`: labels are real numbers.
     train_period_days : int
         7 to 365: only rows that start this long before a window are trained on.
+    is_expanding : bool
+        Train on every earlier row instead, weighted by age: for rows that are rare.
     backtest_period_days : int
         1 to 30: length of a walk-forward window, and of the last block, which the
         final model does not see and is checked on.
@@ -80,6 +86,7 @@ class TrainingConfig:
     model: ModelKind = "xgboost"
     objective: Objective = "classification"
     train_period_days: int = _whole(365, 7, 365)
+    is_expanding: bool = False
     backtest_period_days: int = _whole(30, 1, 30)
     n_estimators: int = _whole(200, 1, 200)
     learning_rate: float = _real(0.03, 0.001, 1.0)
@@ -99,6 +106,10 @@ class TrainingConfig:
         _check_name("feature_set", self.feature_set)
         _check_choice("model", self.model, MODELS)
         _check_choice("objective", self.objective, OBJECTIVES)
+        if not isinstance(self.is_expanding, bool):
+            raise TrainingError(
+                f"training is_expanding = {self.is_expanding!r}: true or false"
+            )
         for one in fields(self):
             if one.metadata:
                 value = _checked(one.name, getattr(self, one.name), one.metadata)
@@ -151,6 +162,13 @@ class TrainingConfig:
     def sha256(self) -> str:
         """Hash of `to_json`."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def train_from(self, moment: np.datetime64) -> np.datetime64:
+        """Return the decision time from which rows teach a model made at `moment`."""
+        if self.is_expanding:
+            return _FIRST
+        begin: np.datetime64 = moment - np.timedelta64(self.train_period_days, "D")
+        return begin
 
     @property
     def is_classification(self) -> bool:

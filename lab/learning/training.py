@@ -222,9 +222,10 @@ def _require(before: Samples, config: TrainingConfig, block: np.datetime64) -> N
     if is_enough(labels, config):
         return
     if len(labels) < config.min_rows:
+        span = "" if config.is_expanding else f" of {config.train_period_days} days"
         raise TrainingError(
-            f"{len(labels)} settled rows of {config.train_period_days} days before the"
-            f" last {config.backtest_period_days}: {config.min_rows} are needed"
+            f"{len(labels)} settled rows{span} before the last"
+            f" {config.backtest_period_days} days: {config.min_rows} are needed"
         )
     raise TrainingError(f"{len(labels)} settled rows all of label {labels[0]:g}")
 

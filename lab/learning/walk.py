@@ -4,8 +4,9 @@ Rules:
 
 - Windows of `backtest_period_days` tile the time from the day of the first row: rows
   added later change no earlier window.
-- A window trains on rows decided in the `train_period_days` before it whose label was
-  known when it begins, and scores the rows decided in it. Early windows train on what
+- A window trains on rows decided in the `train_period_days` before it (on all earlier
+  ones if the span grows) whose label was known when it begins, and scores the rows
+  decided in it. Early windows train on what
   there is, from `min_rows` on.
 - Probabilities of a window come from a Platt curve over earlier windows' scores whose
   labels were known by then; before there are enough, from the training rows' base rate.
@@ -180,11 +181,10 @@ def training_rows(
 
     Notes
     -----
-    Point in time: decided within `train_period_days` before the moment, label known by
-    it.
+    Point in time: decided before the moment, within `train_period_days` unless the span
+    grows, label known by it.
     """
-    begin = moment - config.train_period_days * _DAY
-    first, last = np.searchsorted(samples.start, [begin, moment])
+    first, last = np.searchsorted(samples.start, [config.train_from(moment), moment])
     rows = np.arange(first, last, dtype=np.int64)
     return rows[samples.end[rows] <= moment]
 
@@ -316,7 +316,7 @@ def _fit_window(
         fold=np.zeros(len(rows), dtype=np.int64),
     )
     window = Window(
-        start - config.train_period_days * _DAY,
+        max(config.train_from(start), taught.start[0]),
         start,
         stop,
         len(train),
