@@ -56,22 +56,6 @@ __all__ = [
 _LEARNERS: Final = ("xgboost", "catboost", "lightgbm", "ray", "scipy")
 _WRITTEN_ONCE: Final = ("metrics", "manifest", "artefact_sha256")
 
-_RETURNS: Final = (Bound("n_rows", at_least=200), Bound("sign_match", at_least=0.45))
-THRESHOLDS: Final[Mapping[str, tuple[Bound, ...]]] = {
-    "winprob": (
-        Bound("n_rows", at_least=200),
-        Bound("auc", at_least=0.45),
-        Bound("ece", at_most=0.10),
-    ),
-    "gbm-1d": _RETURNS,
-    "gbm-1h": _RETURNS,
-}
-"""What a version must show to be Staging at once, by model.
-
-Out-of-fold figures of a sane model: enough rows, not plainly inverted, calibrated. That
-it is any better than the champion, or than no model, is for the comparison to say.
-"""
-
 
 def enter_model(
     run: Run,
@@ -83,7 +67,7 @@ def enter_model(
     who: str,
     why: str,
     evidence: Mapping[str, Any] | None = None,
-    thresholds: Sequence[Bound] | None = None,
+    thresholds: Sequence[Bound] = (),
 ) -> ModelVersion:
     """Keep a trained model and register it, once however often it is trained.
 
@@ -106,8 +90,8 @@ def enter_model(
     evidence : mapping, optional
         JSON: what speaks for it.
     thresholds : sequence of Bound, optional
-        What it must show to be Staging at once; those of `THRESHOLDS` if not given. A
-        model without any stays at None until a person promotes it.
+        What it must show to be Staging at once, a challenger; without any it stays at
+        None until a person promotes it.
 
     Returns
     -------
@@ -127,14 +111,13 @@ def enter_model(
     saved = CheckpointStore(run.workplace.root).save(
         model_name, files, {**card, "metrics": metrics}
     )
-    bounds = THRESHOLDS.get(model_name, ()) if thresholds is None else thresholds
     event = ModelEvent(
         saved.name,
         saved.version,
         "register",
         who,
         why,
-        _claim(run, saved, metrics, bounds) | {"evidence": finite(evidence or {})},
+        _claim(run, saved, metrics, thresholds) | {"evidence": finite(evidence or {})},
         run.now,
     )
 
