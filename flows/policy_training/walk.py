@@ -6,7 +6,7 @@ All blocks of one seed are one walk of one book. The last networks, trained on e
 day, are what is shipped; they have no days out of sample yet.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
@@ -170,8 +170,7 @@ def train_policies(
         )
     )
     networks = {task: found[number] for number, task in enumerate(tasks)}
-    distilled = [_distil_all(days, plan, networks, stop) for stop in stops]
-    return _walked(days, plan, blocks, distilled)
+    return walk_forward(days, plan, networks)
 
 
 def train_one(common: tuple[SleeveDays, PolicyPlan], task: tuple[int, int]) -> Network:
@@ -211,7 +210,7 @@ class _Distilled:
 def _distil_all(
     days: SleeveDays,
     plan: PolicyPlan,
-    networks: dict[tuple[int, int], Network],
+    networks: Mapping[tuple[int, int], Network],
     stop: int,
 ) -> _Distilled:
     known = days.until(stop)
@@ -227,12 +226,30 @@ def _distil_all(
     return _Distilled(own, tuple(make([one]) for one in own), make(own))
 
 
-def _walked(
+def walk_forward(
     days: SleeveDays,
     plan: PolicyPlan,
-    blocks: Sequence[range],
-    distilled: Sequence[_Distilled],
+    networks: Mapping[tuple[int, int], Network],
 ) -> Trained:
+    """Distil the networks of each block and walk them over it.
+
+    Parameters
+    ----------
+    days : SleeveDays
+        All days.
+    plan : PolicyPlan
+        How they were trained.
+    networks : mapping of (int, int) to Network
+        By the number of days that each knows, and its seed: for every block the days
+        up to its first decision, that row included, and all days.
+
+    Notes
+    -----
+    Point in time: as `train_policies`.
+    """
+    blocks = plan.blocks(days.n_days)
+    stops = [block.start + 1 for block in blocks] + [days.n_days]
+    distilled = [_distil_all(days, plan, networks, stop) for stop in stops]
     rows = range(blocks[0].start, blocks[-1].stop)
     states = market_states(days, plan.states)
     go = partial(
