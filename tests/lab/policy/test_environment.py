@@ -41,7 +41,7 @@ def test_a_choice_earns_from_the_row_after_the_one_that_it_is_traded_on():
     env.reset(seed=0, options={"row": 18})
     rewards = [env.step(only_a)[1] for _ in range(5)]
     cost = np.log(1 - 10e-4) - 0.1 * 10e-4
-    expected = np.array([cost, 0.0, 0.0, 0.0, np.log(1.02)]) / 0.01
+    expected = np.array([cost, 0.0, np.log(1.02), 0.0, 0.0]) / 0.01
     assert rewards == pytest.approx(expected, abs=1e-3)
 
 
