@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from lab.arrays import BoolArray, FloatArray, IntArray, TimeArray
+from lab.arrays import BoolArray, FloatArray, IntArray
 from lab.backtest.context import HORIZONS
 from lab.backtest.panel import AlignedPanel, adjusted_closes
 from lab.bars.timeframes import step
@@ -42,9 +42,9 @@ class Bar(NamedTuple):
     volatility: FloatArray
 
 
-def subject_id(symbol: str, known: np.datetime64) -> str:
-    """Return what a row is about: the instrument, and when its bar was known."""
-    return f"{symbol}/{known.astype('datetime64[s]')}Z"
+def subject_id(symbol: str, ts: np.datetime64) -> str:
+    """Return what a row is about: the instrument, and when its bar opened."""
+    return f"{symbol}/{ts.astype('datetime64[s]')}Z"
 
 
 def decision_bars(panel: AlignedPanel) -> Bar:
@@ -100,14 +100,14 @@ def forward_samples(
     move, exit_row = _moves(panel)
     bars = decision_bars(panel)
     keep = np.isfinite(move[bars.row, bars.asset])
-    row, asset, scale = (one[keep] for one in bars)
+    row, asset, scale = bars.row[keep], bars.asset[keep], bars.volatility[keep]
     symbols = np.array(panel.symbols)[asset]
     found = move[row, asset]
     start = panel.known_ts[row]
     return Samples.of(
         names=names,
         features=features[row, asset],
-        subject_id=_ids(symbols.tolist(), start),
+        subject_id=subject_ids(panel, row, asset),
         symbol=symbols,
         timeframe=np.full(len(row), panel.timeframe),
         start=start,
@@ -115,6 +115,12 @@ def forward_samples(
         label=np.clip(found / scale, -CAP, CAP),
         outcome=found,
     )
+
+
+def subject_ids(panel: AlignedPanel, row: IntArray, asset: IntArray) -> list[str]:
+    """Return `subject_id` of some rows of some instruments."""
+    pairs = zip(panel.ts[row], asset.tolist(), strict=True)
+    return [subject_id(panel.symbols[one], ts) for ts, one in pairs]
 
 
 def trailing_volatility(panel: AlignedPanel) -> FloatArray:
@@ -170,7 +176,3 @@ def _rolling(moves: FloatArray) -> FloatArray:
         windows = np.lib.stride_tricks.sliding_window_view(moves, VOLATILITY_BARS)
         found[VOLATILITY_BARS - 1 :] = windows.std(axis=1)
     return found
-
-
-def _ids(symbols: Sequence[str], known: TimeArray) -> list[str]:
-    return [subject_id(one, at) for one, at in zip(symbols, known, strict=True)]

@@ -104,7 +104,7 @@ class Samples:
             raise TrainingError(f"samples: columns are {', '.join(_COLUMNS[1:])}")
         table = np.asarray(features, dtype=np.float64)
         if table.size == 0:
-            table = table.reshape(-1, len(names))
+            table = np.zeros((len(columns["start"]), len(names)))
         words = {
             name: np.asarray(columns[name], dtype=np.str_)
             for name in ("subject_id", "symbol", "timeframe")
