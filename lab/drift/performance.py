@@ -169,9 +169,10 @@ def estimate_accuracy(
 
     Notes
     -----
-    Each tenth of the reference's predictions has a share of hits; a prediction is
-    expected to hit as often as those of its tenth did. It sees that a model has become
-    less sure, not that the world has come to answer otherwise: that takes labels.
+    A probability is expected to hit as often as it says, put right by how often those
+    of its tenth of the reference's predictions did; a forecast value as often as those
+    of its tenth. It sees that a model has become less sure, not that the world has come
+    to answer otherwise: that takes labels.
 
     Point in time: uses labels of `past` only.
 
@@ -188,18 +189,26 @@ def estimate_accuracy(
     profile = ReferenceProfile.of(known.prediction[:, None], ["prediction"])
     edges = profile.features[0].edges
     n_bins = len(edges) + 1
+    hit, surplus = hits(known, objective), hits(known, objective)
+    surplus -= _confidence(known.prediction, objective)
     own = np.searchsorted(edges, known.prediction, side="left")
-    hit = hits(known, objective)
-    overall = float(hit.mean())
-    n = np.bincount(own, minlength=n_bins).astype(np.float64)
-    hit_in = np.bincount(own, weights=hit, minlength=n_bins)
-    rate = (hit_in + _PRIOR_ROWS * overall) / (n + _PRIOR_ROWS)
-    bins = np.searchsorted(edges, asked, side="left")
-    share = np.bincount(bins, minlength=n_bins) / len(asked)
-    spread = rate * (1.0 - rate)
-    variance = np.sum(share**2 * spread / (n + _PRIOR_ROWS)) + np.sum(
-        share * spread
-    ) / len(asked)
-    return PerformanceEstimate(
-        float(share @ rate), float(np.sqrt(variance)), overall, len(asked)
+    n = np.bincount(own, minlength=n_bins) + _PRIOR_ROWS
+    added: FloatArray = np.bincount(own, weights=surplus, minlength=n_bins).astype(
+        np.float64
     )
+    added += _PRIOR_ROWS * float(surplus.mean())
+    bins = np.searchsorted(edges, asked, side="left")
+    chance = np.clip(_confidence(asked, objective) + (added / n)[bins], 0.0, 1.0)
+    share = np.bincount(bins, minlength=n_bins) / len(asked)
+    doubt = np.bincount(bins, weights=chance * (1.0 - chance), minlength=n_bins)
+    variance = float(np.sum(share * doubt / n) + doubt.sum() / len(asked)) / len(asked)
+    return PerformanceEstimate(
+        float(chance.mean()), math.sqrt(variance), float(hit.mean()), len(asked)
+    )
+
+
+def _confidence(prediction: FloatArray, objective: Objective) -> FloatArray:
+    # What a prediction itself says of its hit; a forecast value says nothing.
+    if objective == "regression":
+        return np.zeros(len(prediction))
+    return np.maximum(prediction, 1.0 - prediction)
