@@ -19,6 +19,7 @@ from lab.learning.schema import FeatureSchema
 from lakehouse.schema.catalogue import table_spec
 from tests.simulators.artefacts import NOW
 from tests.simulators.gateway import GatewayProcess
+from tests.simulators.published import PublishedLake
 
 NAMES = ORDER_FEATURES.names
 
@@ -86,12 +87,22 @@ class _Published:
 
 
 @contextmanager
-def serving(workplace: Workplace, *options: str) -> Iterator[str]:
+def serving(workplace: Workplace) -> Iterator[str]:
     """Serve a workplace by a gateway process at its own time; gives the address."""
     lake = _Published(workplace.root, workplace.keys / "root.json")
-    now = ("--now", workplace.clock.now().isoformat())
-    gateway = GatewayProcess(lake, workplace.state, "--rate-limit", "0", *now, *options)
-    try:
+    now = workplace.clock.now().isoformat()
+    with serving_lake(lake, workplace.state, "--now", now) as gateway:
         yield gateway.url
+
+
+@contextmanager
+def serving_lake(
+    lake: PublishedLake | _Published, state: Path, *options: str
+) -> Iterator[GatewayProcess]:
+    """Serve a published lake without a rate limit."""
+    gateway = GatewayProcess(lake, state, "--rate-limit", "0", *options)
+    try:
+        gateway.until("/health/ready", lambda answer: answer.status_code == 200)
+        yield gateway
     finally:
         gateway.stop()
