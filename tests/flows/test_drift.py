@@ -128,7 +128,9 @@ def test_a_shift_alarms_once_per_window_and_is_told_again_by_a_later_run(
     assert reports(workplace) == rows
     assert told(workplace) == 2
     values = workplace.lake.read("telemetry").to_pylist()
-    assert any(row["name"] == "drift.psi.b" and row["value"] > 0.25 for row in values)
+    assert any(
+        row["name"] == "drift.winprob.psi.b" and row["value"] > 0.25 for row in values
+    )
 
 
 def test_a_quiet_day_after_an_alarm_is_told_as_such(workplace, champion):
