@@ -11,9 +11,14 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
+import numpy as np
+
 from flows.checkpoints.store import CheckpointStore
+from flows.runs import Run
+from lab.bars.timeframes import to_moment
 from lab.learning.config import TrainingConfig
-from lab.learning.search import Record
+from lab.learning.samples import Samples
+from lab.learning.search import SPACES, Record, with_settings
 from lakehouse.storage.location import Location
 
 CONFIG_FILE: Final = "config.json"
@@ -133,6 +138,43 @@ def tuned_config(
     """
     saved = CheckpointStore(root).newest(tuned_name(model, learner), until=until)
     return None if saved is None else TrainingConfig.from_json(saved.files[CONFIG_FILE])
+
+
+def with_tuned(
+    run: Run, samples: Samples, config: TrainingConfig, *, model: str
+) -> TrainingConfig:
+    """Return settings with those in place that the newest search found best.
+
+    Parameters
+    ----------
+    run : Run
+        Whose lake; a line of its notes says what was taken.
+    samples : Samples
+        What will be trained on.
+    config : TrainingConfig
+        Settings without a search; what is not searched stays.
+    model : str
+        Registered model.
+
+    Notes
+    -----
+    Point in time: only searches that knew no label later than the start of the last
+    block, on which the training checks what it keeps.
+    """
+    if len(samples) == 0 or config.model not in SPACES:
+        return config
+    length = np.timedelta64(config.backtest_period_days, "D")
+    until = to_moment(samples.start[-1] - length)
+    found = tuned_config(
+        run.workplace.root, model=model, learner=config.model, until=until
+    )
+    if found is None:
+        return config
+    names = SPACES[config.model]
+    run.notes.append(
+        f"settings of the newest search: {tuned_name(model, config.model)}"
+    )
+    return with_settings(config, {name: getattr(found, name) for name in names})
 
 
 def tuned_name(model: str, learner: str) -> str:

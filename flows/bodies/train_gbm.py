@@ -10,10 +10,11 @@ from flows.bodies.market_panel import open_panel
 from flows.bodies.model_registry import ModelVersion, enter_model
 from flows.bodies.out_of_fold import append_out_of_fold
 from flows.runs import Run
+from flows.studies import with_tuned
 from lab.bars.timeframes import to_moment
 from lab.errors import TrainingError
 from lab.evaluation.decisions import record_decision
-from lab.learning.config import MODELS, TrainingConfig
+from lab.learning.config import BOOSTERS, MODELS, TrainingConfig
 from lab.learning.feature_sets import BAR_FEATURES
 from lab.learning.forward_returns import forward_samples
 from lab.learning.metrics import acted
@@ -89,6 +90,8 @@ def run_train_gbm(
     samples = forward_samples(panel, BAR_FEATURES.compute(panel), BAR_FEATURES.names)
     begin = panel.known_ts[-1] - np.timedelta64(int(YEARS[timeframe] * 365.25), "D")
     samples = samples.between(begin, panel.known_ts[-1])
+    if config is None and learner in BOOSTERS:
+        plan = with_tuned(run, samples, plan, model=f"gbm-{timeframe}")
     run.parameters |= {"learner": learner, "config_sha256": plan.sha256}
     run.seeds["training"] = plan.seed
     run.count("samples", len(samples))

@@ -14,6 +14,7 @@ from flows.bodies.order_samples import closed_orders, read_order_samples
 from flows.bodies.out_of_fold import append_out_of_fold
 from flows.bodies.winprob_artefact import enter_candidate
 from flows.runs import Run
+from flows.studies import with_tuned
 from lab.errors import TrainingError
 from lab.evaluation.decisions import record_decision
 from lab.learning.config import BOOSTERS, TrainingConfig
@@ -89,6 +90,9 @@ def run_train_winprob(
             f"NEEDS_MORE_DATA: {len(samples)} closed orders by {moment.isoformat()},"
             f" {needed} are needed; `alphalake paper --backfill` makes them from bars"
         )
+    if config is None:
+        chosen = with_tuned(run, samples, chosen, model=MODEL)
+        run.parameters["config_sha256"] = chosen.sha256
     try:
         trained = train(
             samples, chosen, as_of=moment, definition=ORDER_FEATURES.definition

@@ -20,6 +20,7 @@ from flows.runs import Run
 from flows.studies import StudyStore, keep_tuned
 from lab.backtest.ledger import Trial, family_id
 from lab.bars.timeframes import to_moment
+from lab.errors import TrainingError
 from lab.evaluation.decisions import record_decision
 from lab.learning.config import BOOSTERS, TrainingConfig
 from lab.learning.samples import Samples
@@ -28,11 +29,12 @@ from lab.learning.search import (
     Tried,
     best_of,
     samples_hash,
+    searched_rows,
     study_id,
     try_next,
     with_settings,
 )
-from lakehouse.errors import InputError
+from lakehouse.errors import InputError, RefusedError
 
 ORIGIN: Final = "tune"
 MODELS: Final = ("winprob", "gbm-1d", "gbm-1h")
@@ -85,13 +87,16 @@ def run_tune(
     InputError
         If the model or learner is unknown, a count is below 1, or `as_of` is no time or
         later than now.
+    RefusedError
+        If there are too few settled rows (NEEDS_MORE_DATA).
     TrainingError
-        If there are too few settled rows.
+        If a stored trial is damaged.
 
     Notes
     -----
-    Point in time: labels known by `as_of`. Settings chosen now were chosen with all of
-    them in sight: `flows.studies.tuned_config` gives them to no earlier training.
+    Point in time: labels known by `as_of`, without the last block that a training checks
+    itself on. Settings were chosen with all the rest in sight:
+    `flows.studies.with_tuned` gives them to no training of an earlier time.
     """
     _require(model, learner, trials, timeout_s)
     moment = decision_moment(run, as_of)
@@ -123,17 +128,21 @@ def _open(run: Run, model: str, learner: str, *, seed: int, moment: datetime) ->
     samples, settings = _samples(run, model, moment)
     base = TrainingConfig.from_mapping({**settings, "model": learner})
     # Rows name the study, not the clock: without new labels the same one goes on.
-    name = study_id(samples, base, seed=seed)
+    rows = searched_rows(samples, base)
+    name = study_id(rows, base, seed=seed)
     store = StudyStore(run.workplace.root)
-    return _Study(model, samples, base, seed, name, store)
+    study = _Study(model, rows, base, seed, name, store)
+    _require_rows(study, samples)
+    return study
 
 
 def _samples(run: Run, model: str, moment: datetime) -> tuple[Samples, dict[str, Any]]:
     if model == "winprob":
         from flows.bodies.order_samples import read_order_samples
+        from flows.bodies.train_winprob import SPAN
 
         found = read_order_samples(run, as_of=moment).samples
-        settings = {"feature_set": "order-v1", "objective": "classification"}
+        settings = {"feature_set": "order-v1", "objective": "classification", **SPAN}
         return found.known_by(moment), settings
     return _bar_samples(run, model.removeprefix("gbm-"), moment)
 
@@ -164,7 +173,21 @@ def _trials(
     for _ in range(n_trials):
         if timeout_s is not None and time.monotonic() - begun >= timeout_s:
             return
-        yield try_next(records, study.samples, study.base, seed=study.seed)
+        try:
+            tried = try_next(records, study.samples, study.base, seed=study.seed)
+        except TrainingError as error:
+            raise RefusedError(f"NEEDS_MORE_DATA: {error}") from error
+        yield tried
+
+
+def _require_rows(study: _Study, newest: Samples) -> None:
+    # One window of settled rows to train on, and something after it to judge by.
+    n_rows, needed = len(study.samples), study.base.min_rows
+    if n_rows <= needed:
+        raise RefusedError(
+            f"NEEDS_MORE_DATA: {n_rows} of {len(newest)} settled rows are before the last"
+            f" {study.base.backtest_period_days} days: more than {needed} are needed"
+        )
 
 
 def _enter(run: Run, study: _Study, tried: Tried) -> None:
@@ -218,7 +241,7 @@ def _finish(run: Run, study: _Study, records: list[Record], n_before: int) -> st
     _record(run, study, config, {**summary, "version": version})
     return (
         f"{told}; best is trial {best.number}, out-of-fold skill {best.value:.4f}"
-        f" (untuned {first:.4f}); settings {version} are what the next training takes"
+        f" (untuned {first:.4f}); settings {version} are what trainings take from now on"
     )
 
 

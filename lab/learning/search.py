@@ -10,6 +10,7 @@ Rules:
 - A trial's value is its skill out of fold: 1 less its loss over that of the base rate,
   over all windows so far. After each window the median of earlier trials at that window
   may end it (pruned). No trial is told the future: windows come in the order of time.
+- The last block, on which a training checks what it keeps, is not searched on.
 - Every trial has daily returns, pruned ones too (0 from where it ended): the ledger
   counts all that was tried.
 """
@@ -48,7 +49,7 @@ _BOOSTED: Final[Mapping[str, tuple[Any, ...]]] = MappingProxyType(
         "min_leaf_rows": (10, 200, {"log": True}),
         "subsample": (0.5, 1.0, {}),
         "colsample": (0.3, 1.0, {}),
-        "half_life_days": (30.0, 720.0, {"log": True}),
+        "half_life_days": (30.0, 3650.0, {"log": True}),
     }
 )
 SPACES: Final[Mapping[str, Mapping[str, tuple[Any, ...]]]] = MappingProxyType(
@@ -59,7 +60,7 @@ SPACES: Final[Mapping[str, Mapping[str, tuple[Any, ...]]]] = MappingProxyType(
         "catboost": {k: v for k, v in _BOOSTED.items() if k != "min_leaf_rows"},
         "ridge": {
             "l2": (0.01, 1e4, {"log": True}),
-            "half_life_days": (30.0, 720.0, {"log": True}),
+            "half_life_days": (30.0, 3650.0, {"log": True}),
         },
     }
 )
@@ -142,6 +143,19 @@ class Tried:
     config: TrainingConfig
     days: TimeArray
     returns: FloatArray
+
+
+def searched_rows(samples: Samples, base: TrainingConfig) -> Samples:
+    """Return the rows before the last block of a training of the same rows.
+
+    Notes
+    -----
+    Point in time: labels known `backtest_period_days` before the newest decision.
+    """
+    if len(samples) == 0:
+        return samples
+    length = np.timedelta64(base.backtest_period_days, "D")
+    return samples.known_by(samples.start[-1] - length)
 
 
 def study_id(samples: Samples, base: TrainingConfig, *, seed: int) -> str:

@@ -9,12 +9,15 @@ import pyarrow as pa
 import pytest
 
 from flows.bodies import tune as body
+from flows.bodies.order_samples import read_order_samples
 from flows.bodies.tune import run_tune
-from flows.runs import execute
-from flows.studies import StudyStore, tuned_config
+from flows.runs import Run, execute
+from flows.studies import StudyStore, tuned_config, with_tuned
 from lab.errors import TrainingError
+from lab.learning.config import TrainingConfig
 from lab.learning.feature_sets import ORDER_FEATURES
-from lakehouse.errors import InputError
+from lab.learning.search import SPACES, searched_rows, try_next
+from lakehouse.errors import InputError, RefusedError
 from lakehouse.schema.lifecycle import BOT_ORDERS
 from tests.flows.conftest import run_plainly
 
@@ -22,7 +25,7 @@ pytestmark = pytest.mark.xdist_group("tune")
 LATER = datetime(2018, 10, 1, tzinfo=UTC)
 
 
-def orders(n=900, seed=0):
+def orders(n=700, seed=0):
     """Closed backfill orders over a year and a half whose momentum says who wins."""
     rng = np.random.default_rng(seed)
     begin = np.datetime64("2017-01-02", "us")
@@ -76,25 +79,22 @@ def stored(workplace):
 
 
 def test_a_search_that_is_taken_up_again_is_one_that_never_stopped(filled):
-    first = run_plainly("tune", run_tune, trials=2)
+    first = run_plainly("tune", run_tune, trials=1)
     study = first.parameters["study"]
-    again = run_plainly("tune", run_tune, trials=3)
+    again = run_plainly("tune", run_tune, trials=2)
     assert again.parameters["study"] == study
-    assert "5 in the study" in again.message
+    assert "3 in the study" in again.message
     records = StudyStore(filled.root).records(study)
-    in_one_go = _in_memory(filled, study, 5)
+    in_one_go = _in_memory(filled, study, 3)
     assert [one.to_json() for one in records] == [one.to_json() for one in in_one_go]
-    assert len(ledger(filled)) == 5
-    assert first.counts["ledger"] + again.counts["ledger"] == 5
+    assert len(ledger(filled)) == 3
+    assert first.counts["ledger"] + again.counts["ledger"] == 3
     returns = filled.lake.read("trial_returns")["returns"].to_pylist()
     assert len({len(one) for one in returns}) == 1
     assert {row["origin"] for row in ledger(filled)} == {"tune"}
 
 
 def _in_memory(workplace, study, n):
-    from flows.runs import Run
-    from lab.learning.search import try_next
-
     run = Run(workplace, "tune", "check")
     opened = body._open(run, "winprob", "xgboost", seed=0, moment=LATER)
     assert opened.name == study
@@ -127,7 +127,7 @@ def test_a_damaged_trial_is_told_not_guessed(filled):
 
 
 def test_the_best_settings_are_kept_for_trainings_that_come_after_it(filled):
-    run_plainly("tune", run_tune, trials=2)
+    run_plainly("tune", run_tune, trials=1)
     found = tuned_config(filled.root, model="winprob", learner="xgboost", until=LATER)
     assert found is not None
     assert found.model == "xgboost"
@@ -158,3 +158,27 @@ def test_nothing_known_later_than_as_of_is_searched_on(filled):
 def test_what_cannot_be_searched_is_refused(workplace, words, reason):
     with pytest.raises(InputError, match=reason):
         execute("tune", run_tune, workplace=workplace, parameters=words)
+
+
+def test_too_few_orders_are_told(workplace):
+    workplace.lake.append("bot_orders", orders(200), window="orders")
+    with pytest.raises(RefusedError, match=r"NEEDS_MORE_DATA: .* of 200 settled rows"):
+        run_plainly("tune", run_tune)
+
+
+def test_a_training_takes_the_settings_but_none_that_knew_its_last_block(filled):
+    run = Run(filled, "train-winprob", "check")
+    samples = read_order_samples(run, as_of=LATER).samples
+    plain = TrainingConfig()
+    assert with_tuned(run, samples, plain, model="winprob") == plain
+    run_plainly("tune", run_tune, trials=1)
+    tuned = tuned_config(filled.root, model="winprob", learner="xgboost", until=LATER)
+    taken = with_tuned(run, samples, plain, model="winprob")
+    for name in SPACES["xgboost"]:
+        assert getattr(taken, name) == getattr(tuned, name)
+    assert taken.is_expanding == plain.is_expanding
+    assert run.notes == ["settings of the newest search: tuned-winprob-xgboost"]
+    shorter = samples.known_by(samples.start[-1] - np.timedelta64(5, "D"))
+    assert with_tuned(run, shorter, plain, model="winprob") == plain
+    known = searched_rows(samples, plain)
+    assert known.end.max() <= samples.start[-1] - np.timedelta64(30, "D")
