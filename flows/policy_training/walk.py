@@ -193,9 +193,9 @@ def train_one(common: tuple[SleeveDays, PolicyPlan], task: tuple[int, int]) -> N
         Menu.of(known.sleeves),
         replace(plan.rules, scale=max(scale, 1e-6)),
     )
-    # Costs rise over the first half of the training.
+    # The last fifth of the training is at full costs.
     each = plan.ppo.iterations * plan.ppo.steps // plan.ppo.n_envs
-    make_env = partial(AllocationEnv, problem, ramp=each // 2)
+    make_env = partial(AllocationEnv, problem, ramp=each * 4 // 5, is_relative=True)
     return train_network(make_env, plan.ppo, seed=seed)[0]
 
 

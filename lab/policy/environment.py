@@ -5,14 +5,21 @@ end of a stretch is a truncation, never a terminal state: the days go on after i
 
 A policy that tries things at random trades all the time. At full costs it would learn
 to stay in cash before it had learnt which sleeves earn anything, and in cash there is
-nothing more to learn. So the cost of moving rises from 0 to its own over the first
-`ramp` steps (a curriculum, [2]_); what is learnt after that is learnt at full costs.
+nothing more to learn. So moving costs nothing over the first half of the first `ramp`
+steps, and rises to its own cost over the second (a curriculum, [2]_); what is learnt
+after that is learnt at full costs.
+
+What the market did is the same whatever is chosen. A relative reward is less what the
+mean of all choices earned on the same rows: which choice is best stays the same, and
+the noise that no choice can change goes (an input-dependent baseline, [3]_).
 
 References
 ----------
 .. [1] Towers et al. (2024), Gymnasium: a standard interface for reinforcement learning
    environments, arXiv:2407.17032.
 .. [2] Bengio et al. (2009), Curriculum learning, ICML.
+.. [3] Mao et al. (2019), Variance reduction for reinforcement learning in input-driven
+   environments, ICLR.
 """
 
 from dataclasses import dataclass
@@ -22,6 +29,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from lab.arrays import FloatArray
 from lab.errors import PolicyError
 from lab.policy.days import SleeveDays
 from lab.policy.menu import Menu
@@ -95,7 +103,9 @@ class AllocationEnv(gymnasium.Env[Observation, Action]):
     problem : Problem
         What is learnt from.
     ramp : int
-        Steps of this environment over which the cost of moving rises to its own.
+        Steps of this environment after which moving costs its own; 0 from the start.
+    is_relative : bool
+        Whether rewards are less what the mean of all choices earned, before costs.
 
     Notes
     -----
@@ -106,9 +116,12 @@ class AllocationEnv(gymnasium.Env[Observation, Action]):
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - Gymnasium's
 
-    def __init__(self, problem: Problem, *, ramp: int = 0) -> None:
+    def __init__(
+        self, problem: Problem, *, ramp: int = 0, is_relative: bool = False
+    ) -> None:
         self.problem = problem
         self._ramp, self._n_steps = ramp, 0
+        self._usual = _usual(problem) if is_relative else np.zeros(problem.days.n_days)
         shape = (problem.states.n_features,)
         self.observation_space = gymnasium.spaces.Box(-10.0, 10.0, shape, np.float32)
         heads = list(problem.menu.heads)
@@ -153,14 +166,21 @@ class AllocationEnv(gymnasium.Env[Observation, Action]):
         problem = self.problem
         target = problem.menu.target(int(action[0]), int(action[1]))
         self._n_steps += 1
-        ease = min(1.0, self._n_steps / self._ramp) if self._ramp else 1.0
+        ease = self._ease()
         until = min(self._row + problem.hold_days, self._stop)
         reward = 0.0
         for row in range(self._row, until):
             net, _ = self._book.earn(target, problem.days.net[row + EARNS_AFTER], ease)
             reward += problem.rules.reward(net, self._book.growth)
+            reward -= float(self._usual[row + EARNS_AFTER])
         self._row = until
         return self._observation(), reward, False, self._row >= self._stop, {}
+
+    def _ease(self) -> float:
+        # Nothing over the first half of the ramp, then more with each step.
+        if not self._ramp:
+            return 1.0
+        return min(max(2.0 * self._n_steps / self._ramp - 1.0, 0.0), 1.0)
 
     def _observation(self) -> Observation:
         found = self.problem.states.observation(self._row, self._book.drawdown)
@@ -169,3 +189,10 @@ class AllocationEnv(gymnasium.Env[Observation, Action]):
     def _new_book(self) -> Book:
         problem = self.problem
         return Book(len(problem.menu.sleeves), cost_bps=problem.rules.cost_bps)
+
+
+def _usual(problem: Problem) -> FloatArray:
+    menu = problem.menu
+    mean = menu.shares.mean(axis=0) * float(np.mean(menu.levels))
+    earned = np.log1p(np.maximum(problem.days.net @ mean, -0.99))
+    return np.asarray(earned / problem.rules.scale)

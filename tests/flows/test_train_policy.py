@@ -106,7 +106,6 @@ def test_the_known_best_action_is_learnt_and_the_same_seed_learns_the_same(
     np.testing.assert_array_equal(np.column_stack(choices([network], seen)), states)
     one, other = (train_network(IdentityEnv, QUICK, seed=3)[0] for _ in range(2))
     assert one.to_bytes() == other.to_bytes()
-    assert train_network(IdentityEnv, QUICK, seed=4)[0].to_bytes() != one.to_bytes()
 
 
 def test_the_sleeve_that_earns_in_a_regime_is_held_in_it(connected: None):
@@ -114,7 +113,7 @@ def test_the_sleeve_that_earns_in_a_regime_is_held_in_it(connected: None):
     states = market_states(days)
     problem = Problem(days, states, Menu.of(days.sleeves), RewardRules(scale=0.005))
     network, _ = train_network(
-        partial(AllocationEnv, problem, ramp=256),
+        partial(AllocationEnv, problem, ramp=256, is_relative=True),
         PPOSettings(iterations=8, steps=1024),
         seed=2,
     )

@@ -60,16 +60,31 @@ def test_a_choice_is_kept_for_its_days_and_its_rewards_add_up():
     np.testing.assert_array_equal(kept[-1][0], single[-1][0])
 
 
-def test_costs_rise_over_the_ramp():
+def test_moving_is_free_over_half_the_ramp_and_then_rises_to_its_cost():
     days = days_of(np.zeros((60, 3)))
     problem = replace(problem_of(days), hold_days=1, episode_days=40)
     env = AllocationEnv(problem, ramp=4)
     env.reset(seed=0, options={"row": 12})
     places = [problem.menu.names.index(name) for name in ("a", "b")]
-    rewards = [env.step(np.array([places[k % 2], 2]))[1] for k in range(6)]
-    costs = -np.array(rewards[1:])
-    assert costs[0] < costs[1] < costs[2]
-    assert costs[3] == pytest.approx(costs[2], rel=0.01)
+    costs = [-env.step(np.array([places[k % 2], 2]))[1] for k in range(6)]
+    assert costs[:2] == [0.0, 0.0]
+    assert costs[2] == pytest.approx(costs[3] / 2, rel=0.01)
+    assert costs[4] == pytest.approx(costs[3], rel=0.01)
+
+
+def test_relative_rewards_differ_by_the_same_whatever_is_chosen():
+    problem = replace(problem_of(rough()), hold_days=5, episode_days=20)
+    gaps = []
+    for action in ([0, 2], [3, 1], [1, 0]):
+        rewards = []
+        for is_relative in (False, True):
+            env = AllocationEnv(problem, is_relative=is_relative)
+            env.reset(seed=0, options={"row": 40})
+            rewards.append([env.step(np.array(action))[1] for _ in range(4)])
+        gaps.append(np.subtract(*rewards))
+    assert np.ptp(gaps[0]) > 0
+    np.testing.assert_allclose(gaps[1], gaps[0])
+    np.testing.assert_allclose(gaps[2], gaps[0])
 
 
 def test_a_drawdown_is_seen_a_row_late_and_costs_reward():
