@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, Self
 
 import numpy as np
 
-from lab.arrays import AnyArray, BoolArray, FloatArray
+from lab.arrays import AnyArray, FloatArray
 from lab.backtest.panel import AlignedPanel
 from lab.backtest.steps import EXIT, FILL, RUIN, Fill, Steps, steps_of
 from lab.errors import PaperError
@@ -208,35 +208,34 @@ class Book:
         if self.equity <= 0.0:
             return []
         state = steps.state[row]
-        self.seen[panel.has_bar[row]] = panel.ts[row]
+        self.seen[np.isfinite(panel.close[row])] = panel.ts[row]
         if not self.amount.any() and not self.target.any():
             return []
         moved = self.amount * steps.before[row]
         drifted, was = self.amount + moved, self.equity
         opened = was + float(moved.sum())
-        if opened <= RUIN * was:
-            return self._ruin(panel, row, moved / was)
-        can_fill = ((state & FILL) > 0) & (not np.isnat(self.decided_ts))
+        is_open = opened > RUIN * was
+        can_fill = ((state & FILL) > 0) & (is_open and not np.isnat(self.decided_ts))
         new = np.where(can_fill, self.target * opened, drifted)
-        gain = new * steps.after[row]
+        gain = new * steps.after[row] * is_open
         end = opened + float(gain.sum())
-        if end <= RUIN * was:
-            return self._ruin(panel, row, (moved + gain) / was)
-        traded = np.abs(new - drifted)
-        paid = traded * (end / (was * opened))
+        is_lost = not is_open or end <= RUIN * was
+        if is_lost:  # no more than all of it can be lost, and nothing is left to pay
+            share = -was / float(moved.sum() + gain.sum())
+            moved, gain = moved * share, gain * share
+        paid = np.abs(new - drifted) * (0.0 if is_lost else end / (was * opened))
         self.gross += np.where(np.isnat(self.entry), 0.0, moved / was)
         closed = self._turn(panel, row, np.where(can_fill, drifted, new), new, paid)
         self.gross += np.where(np.isnat(self.entry), 0.0, gain / was)
         fresh = self.entry == panel.ts[row]
         self.size = np.where(fresh, np.abs(new) / opened, self.size)
-        left = new + gain
-        late = np.where((state & EXIT) > 0, np.abs(left) / was, 0.0)
-        self.amount = np.where((state & EXIT) > 0, 0.0, left)
+        if is_lost:
+            return closed + self._ruin(panel, row)
+        late = self._exit(state, new + gain, was)
         for column in map(int, np.flatnonzero((state & EXIT) > 0)):
             if not np.isnat(self.entry[column]):
-                self.cost[column] += late[column]
                 closed.append(self._end_at_close(panel, row, column))
-        self._mark(end / was - 1.0, float(paid.sum() + late.sum()) * bps * 1e-4, end)
+        self._mark(end / was - 1.0, float(paid.sum() + late) * bps * 1e-4, end)
         return closed
 
     def take_late(self, panel: AlignedPanel, steps: Steps) -> list[str]:
@@ -290,7 +289,7 @@ class Book:
                 **{name: float(getattr(self, name)[column]) for name in _NUMBERS},
                 "decided": _text(self.decided[column]),
                 "entry": _text(self.entry[column]),
-                "seen": _text(self.seen[column]),
+                "seen": _text(self.seen[column] if self.amount[column] else _NO_TIME),
             }
             for column in map(int, np.flatnonzero(busy))
         }
@@ -390,14 +389,18 @@ class Book:
         self.net_equity = max(0.0, self.net_equity * (1.0 + gross - cost))
         self.peak = max(self.peak, self.net_equity)
 
-    def _ruin(self, panel: AlignedPanel, row: int, legs: FloatArray) -> list[Order]:
+    def _exit(self, state: AnyArray, left: FloatArray, was: float) -> float:
+        # What ends with this bar is sold at its close; its cost, as a share of before.
+        is_over = (state & EXIT) > 0
+        late = np.where(is_over, np.abs(left) / was, 0.0)
+        self.amount = np.where(is_over, 0.0, left)
+        self.cost += np.where(np.isnat(self.entry), 0.0, late)
+        return float(late.sum())
+
+    def _ruin(self, panel: AlignedPanel, row: int) -> list[Order]:
         # Nothing is left: what was held ends here, and nothing is traded any more.
-        held: BoolArray = ~np.isnat(self.entry)
-        self.gross += np.where(held, legs, 0.0)
-        closed = [
-            self._end_at_close(panel, row, int(column))
-            for column in np.flatnonzero(held)
-        ]
+        held = np.flatnonzero(~np.isnat(self.entry))
+        closed = [self._end_at_close(panel, row, int(column)) for column in held]
         self.amount = np.zeros(len(self.symbols))
         self.equity = self.net_equity = 0.0
         return closed

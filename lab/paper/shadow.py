@@ -87,7 +87,7 @@ def shadow_decisions(
     -----
     Point in time: as the positions.
     """
-    has_bar = panel.has_bar[row]
+    has_bar = np.isfinite(panel.close[row])
     return [
         Shadow(name, panel.symbols[column], panel.known_ts[row], float(held[column]))
         for name, held in positions.items()
