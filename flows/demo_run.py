@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from flows.runs import Outcome
+from lakehouse.errors import RefusedError
 from lakehouse.store import Lake
 
 DATA_TABLES: Final = (
@@ -24,6 +25,10 @@ DATA_TABLES: Final = (
     "trials",
     "gate_verdicts",
     "sleeve_transitions",
+    "bot_orders",
+    "bot_shadow_decisions",
+    "model_events",
+    "model_predictions",
 )
 # A network's forecast costs a thousand times a baseline's: the demo makes fewer.
 MODEL_STRIDE: Final = {"1d": 2, "1h": 3}
@@ -103,7 +108,7 @@ def _first_key(table: str) -> str:
 
 
 def run_story(plan: DemoPlan, tell: Callable[[str, str], None]) -> list[Outcome]:
-    """Ingest, forecast, score, learn, walk sleeves forward and publish, as flow runs.
+    """Ingest, forecast, score, walk sleeves forward, trade on paper, learn and publish.
 
     Parameters
     ----------
@@ -115,9 +120,11 @@ def run_story(plan: DemoPlan, tell: Callable[[str, str], None]) -> list[Outcome]
     from flows.forecast import forecast
     from flows.ingest import ingest_calendar, ingest_ohlcv
     from flows.lifecycle import sleeve_lifecycle
+    from flows.paper import paper
     from flows.publish import publish
     from flows.score import score_signals
     from flows.train import train_ensemble
+    from flows.train_models import train_winprob
     from flows.walkforward import walk_forward
 
     outcomes: list[Outcome] = []
@@ -163,4 +170,12 @@ def run_story(plan: DemoPlan, tell: Callable[[str, str], None]) -> list[Outcome]
     done("walkforward", walk_forward(timeframe=plan.timeframe))
     done("lifecycle", sleeve_lifecycle())
     done("publish", publish())
+    # What is signed is traded: the past teaches, the newest bar is decided on.
+    done("orders", paper(timeframe=plan.timeframe, is_backfill=True))
+    try:
+        done("winprob", train_winprob())
+    except RefusedError as error:
+        tell("winprob", str(error))
+    done("publish", publish())
+    done("paper", paper(timeframe=plan.timeframe))
     return outcomes

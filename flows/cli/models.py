@@ -118,7 +118,12 @@ def drift(
 
 def retrain(
     *,
-    model: MODEL = "winprob",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Registered model; else winprob, or each that is due."
+        ),
+    ] = None,
     trigger: Annotated[
         str, typer.Option(help="scheduled (if due), drift or manual.")
     ] = "manual",
@@ -141,7 +146,7 @@ def retrain(
         "retrain",
         run_retrain,
         load,
-        model=model,
+        model=model or (None if trigger == "scheduled" else "winprob"),
         trigger=trigger,
         window=window,
         as_of=as_of,
