@@ -123,7 +123,7 @@ def order_samples(
     rows = frozen_features(closed)
     wanted = set(names)
     kept = [place for place, row in enumerate(rows) if row.keys() == wanted]
-    chosen = closed.take(kept)
+    chosen = closed.take(pa.array(kept, pa.int64()))
     pnl = _numbers(chosen["pnl_net"])
     entry = _instants(chosen["entry_ts"])
     samples = Samples.of(
