@@ -94,14 +94,15 @@ def decide_reaction(run: Run, alarm: Alarm, *, request_id: str) -> Reaction:
     promoted_at = None if champion is None else champion.promoted_at
     if promoted_at == registry.last_rollback(model):
         promoted_at = None  # it came back, and is not on probation again
-    challenger = registry.challenger(model)
-    waits_since = None if challenger is None else challenger.registered_at
+    trained_at = max(
+        (one.registered_at for one in registry.versions(model)), default=None
+    )
     reaction = react(
         alarm,
         champion=None if champion is None else champion.version,
         promoted_at=promoted_at,
         has_archived=bool(spare),
-        challenger_at=waits_since,
+        trained_at=trained_at,
     )
     record = record_decision(
         run_id=run.run_id,
@@ -117,7 +118,7 @@ def decide_reaction(run: Run, alarm: Alarm, *, request_id: str) -> Reaction:
             "performance": list(alarm.performance),
             "champion": None if champion is None else champion.version,
             "promoted_at": None if promoted_at is None else promoted_at.isoformat(),
-            "challenger_at": None if waits_since is None else waits_since.isoformat(),
+            "trained_at": None if trained_at is None else trained_at.isoformat(),
             "archived": spare,
         },
         output=asdict(reaction),

@@ -125,13 +125,16 @@ def _on_schedule(
     lines, errors = [], []
     for name in names:
         _check_model(name)
-        for trigger, window in _due(run, name, moment):
-            try:
-                lines.append(answer(run, name, trigger, window, as_of=as_of, seed=seed))
-            except UnderWayError as error:
-                lines.append(str(error))
-            except LakehouseError as error:
-                errors.append(error)
+        for find in (_untold, _due):  # an answered alarm may leave nothing due
+            for trigger, window in find(run, name, moment):
+                try:
+                    line = answer(run, name, trigger, window, as_of=as_of, seed=seed)
+                except UnderWayError as error:
+                    line = str(error)
+                except LakehouseError as error:
+                    errors.append(error)
+                    continue
+                lines.append(line)
         _tell_comparison(run, name, moment)
     if errors:
         # Every model had its turn; what failed is not hidden by what did not.
@@ -140,7 +143,7 @@ def _on_schedule(
     return "; ".join(lines) or _nothing_due(run, names)
 
 
-def _due(run: Run, model: str, moment: datetime) -> list[tuple[str, str]]:
+def _untold(run: Run, model: str, moment: datetime) -> list[tuple[str, str]]:
     lake = run.workplace.lake
     alarms = alarms_between(lake, model, after=moment - LOOK_BACK, until=moment)
     found = []
@@ -149,10 +152,13 @@ def _due(run: Run, model: str, moment: datetime) -> list[tuple[str, str]]:
         request = find_request(lake, request_id(model, "drift", window))
         if request is None or request.outcome is None:
             found.append(("drift", window))
-    due = due_at(model, _trained(run, model))
-    if due is None or due <= moment:
-        found.append(("scheduled", window_name("scheduled", moment)))
     return found
+
+
+def _due(run: Run, model: str, moment: datetime) -> list[tuple[str, str]]:
+    due = due_at(model, _trained(run, model))
+    is_due = due is None or due <= moment
+    return [("scheduled", window_name("scheduled", moment))] if is_due else []
 
 
 def _trained(run: Run, model: str) -> list[datetime]:
@@ -182,7 +188,9 @@ def _tell_comparison(run: Run, model: str, moment: datetime) -> None:
         last_told(run.workplace.lake, event, resource=resource)
         for event in (RETRAIN_COMPLETED, COMPARE_DUE)
     ]
-    last = max((look for look in looks if look), default=challenger.registered_at)
-    if moment - last >= LOOK_AGAIN:
+    # A candidate of `train` was not told of: it is looked at here first.
+    last = max((look for look in looks if look), default=None)
+    is_new = last is None or last < challenger.registered_at
+    if is_new or (last is not None and moment - last >= LOOK_AGAIN):
         payload = {"model": model, "version": challenger.version}
         announce(run, COMPARE_DUE, resource=resource, payload=payload)

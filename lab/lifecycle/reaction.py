@@ -24,7 +24,7 @@ PROBATION: Final = timedelta(days=60)
 """Twice the thirty trading days that a report on performance needs."""
 
 SPACING: Final = timedelta(days=3)
-"""From one training that drift asked for to the next, while its candidate waits."""
+"""From one training that drift asks for to the next."""
 
 Action = Literal["retrain", "rollback", "wait"]
 
@@ -65,7 +65,7 @@ class Reaction:
     ----------
     action : {"retrain", "rollback", "wait"}
         Which; `wait` where what is asked for has happened: a candidate that knows the
-        moved inputs stands already, or the champion was changed.
+        moved inputs was trained already, or the champion was changed.
     why : str
         One line.
     """
@@ -101,7 +101,7 @@ def react(
     champion: str | None,
     promoted_at: datetime | None,
     has_archived: bool,
-    challenger_at: datetime | None = None,
+    trained_at: datetime | None = None,
     probation: timedelta = PROBATION,
     spacing: timedelta = SPACING,
 ) -> Reaction:
@@ -117,13 +117,13 @@ def react(
         When the champion became champion; None if that is not known.
     has_archived : bool
         Whether there is a version to go back to.
-    challenger_at : datetime or None
-        When the version that waits for its comparison was registered; None if none is.
+    trained_at : datetime or None
+        When the newest version was registered; None if there is none.
     probation : timedelta
         How long after its promotion bad results are put down to the champion.
     spacing : timedelta
-        How long a waiting challenger answers the alarms that come after it: a drift
-        that lasts alarms every day, and is one reason to train, not one a day.
+        How long a training answers the alarms that come after it: a drift that lasts
+        alarms every day, and is one reason to train, not one a day.
 
     Returns
     -------
@@ -143,9 +143,8 @@ def react(
     moved = f"{_list(alarm.inputs)} moved" if alarm.inputs else ""
     worse = f"{_list(alarm.performance)} worse than before" if alarm.performance else ""
     why = ", ".join(part for part in (worse, moved) if part)
-    if challenger_at is not None and alarm.window_end - challenger_at <= spacing:
-        day = f"{challenger_at:%Y-%m-%d}"
-        return Reaction("wait", f"{why}; the candidate of {day} awaits its comparison")
+    if trained_at is not None and alarm.window_end - trained_at <= spacing:
+        return Reaction("wait", f"{why}; trained for it on {trained_at:%Y-%m-%d}")
     return Reaction("retrain", why)
 
 

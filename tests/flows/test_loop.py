@@ -25,17 +25,15 @@ import pytest
 from flows.bodies.compare import run_compare
 from flows.bodies.drift import run_drift
 from flows.bodies.model_registry import read_registry
-from flows.bodies.order_predictions import predict_orders, settle_predictions
 from flows.bodies.promotion import run_promote
 from flows.bodies.train_winprob import run_train_winprob
 from flows.processes import Crew, crew
-from flows.runs import Run
 from flows.signals_out import DRIFT_DETECTED, ROLLBACK_REQUESTED, model_resource
 from flows.tracking import aliases_of
 from flows.wiring import open_workplace
 from lakehouse.clock import freeze_clock
 from tests.flows.conftest import forget_settings, run_plainly
-from tests.simulators.model_market import ModelMarket, model_market
+from tests.simulators.model_market import ModelMarket, live_through, model_market
 from tests.simulators.places import Place
 from tests.simulators.server import ask, prefect_server
 
@@ -62,17 +60,7 @@ class Lab:
 
     def advance(self, first: int, last: int, *, origin: str) -> None:
         """Let the orders of some days happen, predicted and settled."""
-        freeze_clock(self.place.root, self.market.moment(last))
-        orders = self.market.orders(first, last, origin=origin)
-
-        def trade(run: Run) -> str:
-            run.append("bot_orders", orders, window=f"market/bot_orders/{first}")
-            if origin == "live":
-                predict_orders(run, orders, origin=origin)
-                settle_predictions(run)
-            return f"{orders.num_rows} orders"
-
-        run_plainly("market", trade)
+        live_through(self.market, self.place.root, first, last, origin=origin)
 
     def emit(self, event: str, **payload: str) -> None:
         """Deliver an event to the server once more, as a server may."""

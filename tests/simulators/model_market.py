@@ -15,10 +15,14 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
+from flows.bodies.order_predictions import predict_orders, settle_predictions
+from flows.runs import Run, execute
+from flows.wiring import open_workplace
 from lab.arrays import FloatArray, IntArray
 from lab.backtest.panel import AlignedPanel
 from lab.bars.timeframes import to_moment
 from lab.paper.frozen import feature_matrix, named
+from lakehouse.clock import freeze_clock
 from lakehouse.schema.lifecycle import BOT_ORDERS
 
 DAY: Final = np.timedelta64(1, "D")
@@ -124,3 +128,23 @@ def model_market(
         delisted=np.full(N_ASSETS, -1),
     )
     return ModelMarket(panel, seed)
+
+
+def live_through(
+    market: ModelMarket, root: str, first: int, last: int, *, origin: str
+) -> None:
+    """Let days happen in the environment's lake: orders, predicted and settled.
+
+    The clock of `root` stands at the opening of day `last` afterwards.
+    """
+    freeze_clock(root, market.moment(last))
+    orders = market.orders(first, last, origin=origin)
+
+    def trade(run: Run) -> str:
+        run.append("bot_orders", orders, window=f"market/bot_orders/{first}")
+        if origin == "live":
+            predict_orders(run, orders, origin=origin)
+            settle_predictions(run)
+        return f"{orders.num_rows} orders"
+
+    execute("market", trade, workplace=open_workplace(), parameters={})

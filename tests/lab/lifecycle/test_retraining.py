@@ -166,7 +166,7 @@ def test_a_lasting_drift_is_one_reason_to_train_not_one_a_day():
             champion="v1",
             promoted_at=LONG_AGO,
             has_archived=True,
-            challenger_at=END - age,
+            trained_at=END - age,
         ).action
 
     assert answer(timedelta(days=1)) == "wait"
@@ -174,13 +174,13 @@ def test_a_lasting_drift_is_one_reason_to_train_not_one_a_day():
     assert answer(SPACING + timedelta(days=1)) == "retrain"
 
 
-def test_a_waiting_candidate_does_not_keep_a_bad_champion_in_place():
+def test_a_new_candidate_does_not_keep_a_bad_champion_in_place():
     found = react(
         alarm("profit_total"),
         champion="v1",
         promoted_at=END,
         has_archived=True,
-        challenger_at=END,
+        trained_at=END,
     )
     assert found.action == "rollback"
 
