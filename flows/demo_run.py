@@ -174,8 +174,8 @@ def run_story(plan: DemoPlan, tell: Callable[[str, str], None]) -> list[Outcome]
     done("orders", paper(timeframe=plan.timeframe, is_backfill=True))
     try:
         done("winprob", train_winprob())
+        done("publish", publish())
     except RefusedError as error:
         tell("winprob", str(error))
-    done("publish", publish())
     done("paper", paper(timeframe=plan.timeframe))
     return outcomes
