@@ -92,7 +92,7 @@ BOT_ORDERS = TableSpec(
     name="bot_orders",
     description="One position episode, flat or flip to flat or flip.",
     columns=(
-        text("order_id", "Hash of sleeve, symbol and entry."),
+        text("order_id", "Hash of book, sleeve, symbol, timeframe and entry."),
         text("sleeve_id", "Sleeve."),
         SYMBOL,
         TIMEFRAME,
@@ -104,7 +104,7 @@ BOT_ORDERS = TableSpec(
         number(
             "exit_price", "Fill price.", "quote currency", is_nullable=True, minimum=0
         ),
-        number("size", "Weight of the book.", minimum=0),
+        number("size", "Weight of the book at entry.", minimum=0),
         number("costs", "Fees and slippage, share of the book.", minimum=0),
         number("pnl_net", "Net profit, share of the book.", is_nullable=True),
         text("features", "JSON: features frozen at entry."),
@@ -119,12 +119,12 @@ BOT_SHADOW_DECISIONS = TableSpec(
     name="bot_shadow_decisions",
     description="A decision at weight 0 and, once settled, what it would have made.",
     columns=(
-        text("decision_id", "Hash of signal, symbol and time."),
+        text("decision_id", "Hash of signal, symbol, timeframe and time."),
         text("signal", "Signal or sleeve."),
         SYMBOL,
         TIMEFRAME,
         choice("origin", "How it came about; only `live` counts.", ORIGINS),
-        when("decided_at", "Clock time."),
+        when("decided_at", "Decision time: when the bar it rests on was known."),
         number("weight", "Position it asked for."),
         when("settled_at", "When its outcome was known.", is_nullable=True),
         number(
