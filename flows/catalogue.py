@@ -15,6 +15,7 @@ from flows.leaks import leaks, null_battery
 from flows.lifecycle import gates, sleeve_lifecycle
 from flows.maintain import maintain
 from flows.paper import paper
+from flows.predict_bars import predict_bars
 from flows.publish import publish
 from flows.resign import resign
 from flows.retrain import retrain
@@ -45,6 +46,7 @@ FLOWS: Final[tuple[Flow[..., Any], ...]] = (
     train_winprob,
     train_gbm,
     train_policy,
+    predict_bars,
     tune,
     drift,
     retrain,

@@ -22,6 +22,7 @@ WHY = Annotated[
 def register(app: typer.Typer) -> None:
     """Add the verbs of this module to `app`."""
     app.command()(paper)
+    app.command("predict-bars")(predict_bars)
     app.command()(tune)
     app.command()(drift)
     app.command()(retrain)
@@ -58,6 +59,24 @@ def paper(
         timeframe=timeframe,
         as_of=as_of,
         is_backfill=is_backfill,
+    )
+
+
+def predict_bars(
+    *,
+    timeframe: Annotated[str, typer.Option(metavar="1h|1d", help="Bar length.")] = "1d",
+    as_of: AS_OF = None,
+) -> None:
+    """Ask the return model and its challenger about new bars; settle what is due."""
+    from flows.bodies.bar_predictions import run_predict_bars
+
+    def load() -> Any:
+        from flows.predict_bars import predict_bars as flow
+
+        return flow
+
+    run_and_tell(
+        "predict-bars", run_predict_bars, load, timeframe=timeframe, as_of=as_of
     )
 
 

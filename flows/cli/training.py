@@ -91,7 +91,9 @@ def train(
     ] = None,
     learner: Annotated[
         str | None,
-        typer.Option(help="For winprob, gbm: xgboost, catboost or lightgbm."),
+        typer.Option(
+            help="For winprob, gbm: xgboost, catboost, lightgbm; gbm also ridge, over all."
+        ),
     ] = None,
     config: Annotated[
         Path | None,

@@ -44,6 +44,8 @@ SCHEDULES = {
     "train-winprob": "0 6 * * 0",
     "train-policy": "0 8 * * 0",
     "train-gbm": None,
+    "predict-bars-1h": "4 * * * *",
+    "predict-bars-1d": "5 7 * * *",
     "tune": None,
     "drift": "15 7 * * *",
     "retrain": "30 7 * * *",
