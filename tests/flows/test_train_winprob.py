@@ -272,3 +272,33 @@ def test_predictions_know_nothing_of_the_future(traded, market):
             assert after[row["signal"], row["week"], row["origin"]] == row
     kept = {row["subject_id"]: row for row in predictions(later, "live").to_pylist()}
     assert all(kept[row["subject_id"]] == row for row in rows)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("is_shuffled", [False, True], ids=["planted", "shuffled"])
+def test_over_ten_thousand_orders_luck_ranks_nothing_and_skill_is_calibrated(
+    tmp_path, monkeypatch, is_shuffled
+):
+    monkeypatch.setenv("ALPHALAKE_TRACKING", "none")
+    forget_settings()
+    many = model_market(n_days=800, change=800, begin="2019-01-01", seed=3)
+    orders = many.orders(0, 798, origin="backfill")
+    if is_shuffled:
+        place = orders.schema.get_field_index("pnl_net")
+        pnl = np.random.default_rng(5).permutation(orders["pnl_net"].to_numpy())
+        orders = orders.set_column(place, orders.schema.field(place), pa.array(pnl))
+    clock = Clock(many.moment(799), "argument")
+    lake = Lake.open(str(tmp_path / "lake"), clock=clock)
+    workplace = Workplace(lake, clock, tmp_path / "keys", tmp_path / "state")
+    lake.append("bot_orders", orders, window="a")
+    outcome = run(workplace, run_train_winprob, config=CONFIG)
+    forget_settings()
+    assert outcome.status == "completed", outcome.message
+    (one,) = read_registry(lake).versions("winprob")
+    figures = one.metrics
+    assert figures["n_rows"] >= 10_000
+    if is_shuffled:
+        assert abs(figures["auc"] - 0.5) <= 2.58 * figures["auc_standard_error"]
+    else:
+        assert figures["auc"] > 0.65
+        assert figures["ece"] <= 0.03
