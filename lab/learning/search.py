@@ -38,7 +38,9 @@ STARTUP_TRIALS: Final = 8
 
 PRUNE_AFTER_TRIALS: Final = 4
 PRUNE_AFTER_WINDOWS: Final = 3
-"""Trials that are never pruned, and windows after which one may be."""
+PRUNE_AFTER_SHARE: Final = 0.25
+"""Trials that are never pruned, and the windows, at least that share of all, that one
+is given before it may be."""
 
 _BOOSTED: Final[Mapping[str, tuple[Any, ...]]] = MappingProxyType(
     {
@@ -228,7 +230,7 @@ def try_next(
     """
     if [one.number for one in records] != list(range(len(records))):
         raise TrainingError("study: its trials are not numbered from 0 without gaps")
-    study = _study(records, base, seed)
+    study = _study(records, base, seed, n_kept=_windows_kept(samples, base))
     space = _distributions(base.model)
     if not records:
         study.enqueue_trial({name: getattr(base, name) for name in space})
@@ -264,7 +266,9 @@ def with_settings(
     return TrainingConfig.from_mapping({**asdict(base), **parameters})
 
 
-def _study(records: Sequence[Record], base: TrainingConfig, seed: int) -> Any:
+def _study(
+    records: Sequence[Record], base: TrainingConfig, seed: int, *, n_kept: int
+) -> Any:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -277,7 +281,7 @@ def _study(records: Sequence[Record], base: TrainingConfig, seed: int) -> Any:
         ),
         pruner=optuna.pruners.MedianPruner(
             n_startup_trials=PRUNE_AFTER_TRIALS,
-            n_warmup_steps=PRUNE_AFTER_WINDOWS,
+            n_warmup_steps=n_kept,
         ),
     )
     space = _distributions(base.model)
@@ -294,6 +298,14 @@ def _study(records: Sequence[Record], base: TrainingConfig, seed: int) -> Any:
             )
         )
     return study
+
+
+def _windows_kept(samples: Samples, base: TrainingConfig) -> int:
+    if len(samples) == 0:
+        return PRUNE_AFTER_WINDOWS
+    length = np.timedelta64(base.backtest_period_days, "D")
+    n_windows = int((samples.start[-1] - samples.start[0]) / length)
+    return max(PRUNE_AFTER_WINDOWS, int(PRUNE_AFTER_SHARE * n_windows))
 
 
 def _distributions(kind: str) -> dict[str, Any]:
