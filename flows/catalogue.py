@@ -13,6 +13,7 @@ from flows.heartbeat import heartbeat
 from flows.ingest import ingest_calendar, ingest_ohlcv
 from flows.leaks import leaks, null_battery
 from flows.lifecycle import gates, sleeve_lifecycle
+from flows.load_predictions import load_predictions
 from flows.maintain import maintain
 from flows.paper import paper
 from flows.predict_bars import predict_bars
@@ -47,6 +48,7 @@ FLOWS: Final[tuple[Flow[..., Any], ...]] = (
     train_gbm,
     train_policy,
     predict_bars,
+    load_predictions,
     tune,
     drift,
     retrain,

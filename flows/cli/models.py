@@ -23,6 +23,7 @@ def register(app: typer.Typer) -> None:
     """Add the verbs of this module to `app`."""
     app.command()(paper)
     app.command("predict-bars")(predict_bars)
+    app.command("load-predictions")(load_predictions)
     app.command()(tune)
     app.command()(drift)
     app.command()(retrain)
@@ -77,6 +78,29 @@ def predict_bars(
 
     run_and_tell(
         "predict-bars", run_predict_bars, load, timeframe=timeframe, as_of=as_of
+    )
+
+
+def load_predictions(
+    source: Annotated[
+        str,
+        typer.Option(
+            metavar="URI",
+            help="CSV or Parquet: a path, s3://…, runs:/… or models:/… of MLflow.",
+        ),
+    ],
+    model: Annotated[str, typer.Option(metavar="NAME", help="Name of the model.")],
+) -> None:
+    """Enter what a fixed model said elsewhere, for comparison; never as live rows."""
+    from flows.bodies.load_predictions import run_load_predictions
+
+    def load() -> Any:
+        from flows.load_predictions import load_predictions as flow
+
+        return flow
+
+    run_and_tell(
+        "load-predictions", run_load_predictions, load, source=source, model=model
     )
 
 

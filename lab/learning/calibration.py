@@ -19,6 +19,7 @@ N_BINS: Final = 10
 _STEPS: Final = 100
 _RIDGE: Final = 1e-12
 _TINY: Final = 1e-15
+_NOISE: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +69,12 @@ class Platt:
         """
         weight = np.ones(len(scores)) if weights is None else weights
         _check_fit(scores, labels, weight)
+        targets = _targets(labels, weight)
         center, scale = _standard(scores, weight)
-        slope, intercept = _newton(
-            (scores - center) / scale, _targets(labels, weight), weight
-        )
+        if scale <= _NOISE * max(1.0, abs(center)):
+            # Equal scores tell nothing, and their rounding must not be scaled up.
+            return cls(0.0, _log_odds(targets, weight))
+        slope, intercept = _newton((scores - center) / scale, targets, weight)
         return cls(slope / scale, intercept - slope * center / scale)
 
     def apply(self, scores: FloatArray) -> FloatArray:
@@ -230,14 +233,18 @@ def _targets(labels: FloatArray, weight: FloatArray) -> FloatArray:
 def _standard(scores: FloatArray, weight: FloatArray) -> tuple[float, float]:
     center = float(weight @ scores / weight.sum())
     spread = math.sqrt(float(weight @ (scores - center) ** 2 / weight.sum()))
-    return center, spread if spread > 0 else 1.0
+    return center, spread
+
+
+def _log_odds(targets: FloatArray, weight: FloatArray) -> float:
+    mean = float(weight @ targets / weight.sum())
+    return math.log(mean / (1.0 - mean))
 
 
 def _newton(
     scores: FloatArray, targets: FloatArray, weight: FloatArray
 ) -> tuple[float, float]:
-    mean = float(weight @ targets / weight.sum())
-    flat = math.log(mean / (1.0 - mean))
+    flat = _log_odds(targets, weight)
     here = (0.0, flat)
     loss = _loss(*here, scores, targets, weight)
     for _ in range(_STEPS):

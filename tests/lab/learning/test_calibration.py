@@ -117,6 +117,16 @@ def test_bins_have_equal_mass_and_the_error_is_the_mean_gap():
     assert found.ece == pytest.approx(np.mean(gaps))
 
 
+def test_scores_that_are_equal_but_for_rounding_give_the_base_rate():
+    rng = np.random.default_rng(3)
+    labels = (rng.random(200) < 0.3).astype(float)
+    scores = np.full(200, -0.8473) * (1.0 + 1e-16 * rng.standard_normal(200))
+    scores[::2] = np.nextafter(scores[::2], 0.0)
+    curve = Platt.fit(scores, labels, rng.random(200) + 0.5)
+    assert curve.slope == 0.0
+    np.testing.assert_allclose(curve.apply(scores + 1.0), labels.mean(), atol=0.05)
+
+
 def test_a_constant_forecast_is_one_bin():
     labels = np.array([1.0, 0.0, 0.0, 0.0])
     found = reliability(np.full(4, 0.25), labels)
