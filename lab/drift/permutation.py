@@ -10,7 +10,8 @@ twice the smaller of the two.
 Blocks cannot be long enough for strong dependence in short windows: of 300 rows there
 are few blocks left. What the blocks miss is added back: every permuted statistic is
 inflated by the ratio of the variance that a mean over the whole window has, to the one
-that means of blocks show, at the series' own persistence.
+that means of blocks show: at the series' own persistence, or at that of its blocks'
+means or spreads, whichever asks for more.
 """
 
 import math
@@ -30,6 +31,7 @@ _CELLS: Final = 16
 _LEAST_BLOCKS: Final = 12
 _MOST_BLOCKS: Final = 160
 _MOST_PERSISTENT: Final = 0.995
+_AFTER: Final = 1_000_000  # stretches of the window are numbered from here
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +154,18 @@ def block_permutation(
     codes, rank_scores = _cells(pooled)
     lengths, phi = _persistence(before, after, _scored(codes, rank_scores))
     block = _block_length(lengths, float(phi.max(initial=0.0)))
-    block_of, n_drawn = _blocks(before, after, block)
-    n_blocks = int(block_of[-1]) + 1
+    block_of, group = _blocks(before, after, block)
+    n_blocks, n_drawn = len(group), int(np.count_nonzero(group >= _AFTER))
     counts = count_cells(codes, block_of, n_blocks, rank_scores.shape[1])
     scores = np.einsum("bsj,sj->bs", counts, rank_scores)
     sizes = np.bincount(block_of, minlength=n_blocks).astype(np.float64)
     inflation = _inflation(lengths, phi, block, n_blocks)
+    # What is left between blocks: slow parts under noise, spells of large values.
+    squares = np.einsum("bsj,sj->bs", counts, rank_scores**2)
+    for sums in (scores, squares):
+        inflation = np.maximum(
+            inflation, _inflation(*_lag_one(sums / sizes[:, None], group), 1, n_blocks)
+        )
     n = max(PERMUTATIONS, _PER_TEST * (n_series if n_tests is None else n_tests))
     reached, observed, chi, newest = permute_blocks(
         counts, scores, sizes, n_drawn, rng.random((n, n_drawn)), inflation
@@ -257,29 +265,31 @@ class _Lengths:
 def _persistence(
     before: Rows, after: Rows, scores: FloatArray
 ) -> tuple[_Lengths, FloatArray]:
-    # Every stretch about its own mean, so that drift itself is not persistence.
-    product, square, lengths = 0.0, 0.0, []
-    first = 0
-    for rows in (before, after):
+    # Of the moments' mean scores.
+    means, groups, first = [], [], 0
+    for number, rows in enumerate((before, after)):
         own = scores[first : first + len(rows.moments)]
         first += len(own)
         starts = _moment_starts(rows)
-        ends = np.append(starts[1:], len(own))
-        means = np.add.reduceat(own, starts, axis=0) / (ends - starts)[:, None]
-        number = rows.stretch[starts]
-        found = []
-        for k in np.unique(number):
-            part = means[number == k]
-            part = part - part.mean(axis=0)
-            product = product + np.sum(part[1:] * part[:-1], axis=0)
-            square = square + np.sum(part * part, axis=0)
-            found.append(len(part))
-        lengths.append(np.array(found))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        phi = np.where(square > 0, product / square, 0.0)
-    n = sum(int(each.sum()) for each in lengths)
-    phi = phi + (1.0 + 3.0 * phi) * sum(map(len, lengths)) / n
-    return _Lengths(*lengths), np.clip(phi, 0.0, _MOST_PERSISTENT)
+        sizes = np.diff(np.append(starts, len(own)))
+        means.append(np.add.reduceat(own, starts, axis=0) / sizes[:, None])
+        groups.append(rows.stretch[starts] + number * _AFTER)
+    return _lag_one(np.concatenate(means), np.concatenate(groups))
+
+
+def _lag_one(means: FloatArray, group: IntArray) -> tuple[_Lengths, FloatArray]:
+    # Every stretch about its own mean, so that drift itself is not persistence.
+    names, sizes = np.unique(group, return_counts=True)
+    product, square = np.zeros(means.shape[1]), np.zeros(means.shape[1])
+    for name in names:
+        part = means[group == name]
+        part = part - part.mean(axis=0)
+        product += np.sum(part[1:] * part[:-1], axis=0)
+        square += np.sum(part * part, axis=0)
+    phi = np.divide(product, square, out=np.zeros_like(product), where=square > 1e-12)
+    phi += (1.0 + 3.0 * phi) * len(names) / len(means)
+    lengths = _Lengths(sizes[names < _AFTER], sizes[names >= _AFTER])
+    return lengths, np.clip(phi, 0.0, _MOST_PERSISTENT)
 
 
 def _block_length(lengths: _Lengths, phi: float) -> int:
@@ -292,10 +302,11 @@ def _block_length(lengths: _Lengths, phi: float) -> int:
     return max(1, min(max(wanted, least), most))
 
 
-def _blocks(before: Rows, after: Rows, block: int) -> tuple[IntArray, int]:
-    # Number of the block of every row; a short rest joins the block before it.
-    numbers, n_blocks, n_drawn = [], 0, 0
-    for rows in (before, after):
+def _blocks(before: Rows, after: Rows, block: int) -> tuple[IntArray, IntArray]:
+    # Number of the block of every row, where a short rest joins the block before it;
+    # and the stretch of every block.
+    numbers, groups, n_blocks = [], [], 0
+    for side, rows in enumerate((before, after)):
         starts = _moment_starts(rows)
         sizes = np.diff(np.append(starts, len(rows.moments)))
         stretch = rows.stretch[starts]
@@ -305,9 +316,9 @@ def _blocks(before: Rows, after: Rows, block: int) -> tuple[IntArray, int]:
             whole = max(1, round(n / block))
             own.append(n_blocks + np.minimum(np.arange(n) // block, whole - 1))
             n_blocks += whole
+            groups.append(np.full(whole, k + side * _AFTER))
         numbers.append(np.repeat(np.concatenate(own), sizes))
-        n_drawn = int(numbers[-1][-1] - numbers[-1][0]) + 1
-    return np.concatenate(numbers), n_drawn
+    return np.concatenate(numbers), np.concatenate(groups)
 
 
 def _since(after: Rows, block_of: IntArray, newest: IntArray) -> IntArray:

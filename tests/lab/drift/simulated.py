@@ -61,3 +61,21 @@ def window_report(
         past=past,
         present=present,
     )
+
+
+def slow_under_noise(rng: np.random.Generator, n_rows: int, n_series: int) -> Floats:
+    """Draw a slow AR(1) of 0.95 under louder noise: its first lag says little."""
+    slow = autoregressive(rng, n_rows, n_series, 0.95)
+    return slow + 1.5 * rng.standard_normal((n_rows, n_series))
+
+
+def in_spells(rng: np.random.Generator, n_rows: int, n_series: int) -> Floats:
+    """Draw uncorrelated values whose spread is persistent, as returns have it."""
+    spread = np.exp(0.8 * autoregressive(rng, n_rows, n_series, 0.97))
+    return spread * rng.standard_normal((n_rows, n_series))
+
+
+def overlapping(rng: np.random.Generator, n_rows: int, n_series: int) -> Floats:
+    """Draw sums over 20 rows, as a momentum is."""
+    total = np.cumsum(rng.standard_normal((n_rows + 20, n_series)), axis=0)
+    return total[20:] - total[:-20]

@@ -10,7 +10,14 @@ from lab.drift.figures import DriftRules
 from lab.drift.performance import METRICS, Judged
 from lab.drift.profile import ReferenceProfile
 from lab.errors import DriftError
-from tests.lab.drift.simulated import autoregressive, judged, window_report
+from tests.lab.drift.simulated import (
+    autoregressive,
+    in_spells,
+    judged,
+    overlapping,
+    slow_under_noise,
+    window_report,
+)
 
 NAMES = ["x0", "x1"]
 SIZES = {
@@ -40,6 +47,27 @@ def test_windows_without_drift_rarely_alarm(phi):
 @pytest.mark.parametrize("phi", [0.0, 0.5, 0.9])
 def test_of_400_windows_without_drift_one_in_twenty_alarms_at_most(phi, size):
     assert share_of_alarms(400, phi, size) <= bound(400)
+
+
+def share_of_hard_alarms(n: int, draw) -> float:
+    found = []
+    for seed in range(n):
+        rows = draw(np.random.default_rng([9, seed]), 3_600, 6)
+        profile = ReferenceProfile.of(rows[:3_000], [f"x{k}" for k in range(6)])
+        report = DriftDetector().report(profile, rows[3_000:], seed=seed)
+        found.append(report.is_alarm)
+    return float(np.mean(found))
+
+
+@pytest.mark.parametrize("draw", [slow_under_noise, in_spells, overlapping])
+def test_dependence_that_a_first_lag_does_not_show_rarely_alarms_either(draw):
+    assert share_of_hard_alarms(20, draw) <= bound(20)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("draw", [slow_under_noise, in_spells, overlapping])
+def test_of_400_windows_of_any_dependence_one_in_twenty_alarms_at_most(draw):
+    assert share_of_hard_alarms(400, draw) <= bound(400)
 
 
 def found_and_named(n: int, phi: float, n_rows: int) -> float:
