@@ -39,7 +39,7 @@ from tests.simulators.server import ask, prefect_server
 
 pytestmark = [pytest.mark.prefect, pytest.mark.xdist_group("prefect")]
 
-TRAINED, CHANGE, DRIFTED, SPOILT = 190, 230, 290, 292
+TRAINED, CHANGE, DRIFTED, SPOILT = 260, 300, 360, 362
 SETTINGS = {
     "n_estimators": 30,
     "max_depth": 3,
@@ -177,7 +177,9 @@ def drift_is_answered_by_a_better_champion(lab: Lab, old: str) -> str:
     lab.advance(CHANGE, DRIFTED, origin="live")
     assert "significant drift" in lab.drift()
     alarms = lab.rows("drift_reports", is_alarm=True)
-    assert {"volatility_20", "profit_total"} <= {row["feature"] for row in alarms}
+    assert {"accuracy", "profit_total", "reversion_5"} <= {
+        row["feature"] for row in alarms
+    }
     [window] = {row["window_end"].isoformat() for row in alarms}
     lab.emit(DRIFT_DETECTED, window=window)  # delivered twice
     lab.wait_for_runs(drift=1, retrain=2, compare=1, **{"train-winprob": 1})

@@ -1,9 +1,9 @@
 """A synthetic market whose regime changes, and the orders that were placed in it.
 
-Sixteen instruments trade every day. Up to the change prices follow their own five-day
-momentum; from the change on they revert it, at twice the volatility. So the features of
-an order move, and what they say of its profit turns over. Every day every instrument is
-bought at the open and sold at the next: the orders themselves are no part of the change.
+Sixteen instruments trade every day. Up to the change a price follows its own move of
+the day before; from the change on it reverts it, at twice the volatility. So what an
+order's features say of its profit turns over. Every day every instrument is bought at
+the open and sold at the next: the orders themselves are no part of the change.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ WARM_UP: Final = 65  # bars before every feature is known
 COST: Final = 0.0004
 _SIZE: Final = 0.1
 _SIGMA: Final = 0.01
-_PULL: Final = 0.7
+_PULL: Final = 1.0
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,7 @@ def model_market(
     shocks = generator.standard_normal((n_days, N_ASSETS))
     for day in range(1, n_days):
         sigma, sign = (_SIGMA, 1.0) if day < change else (2.0 * _SIGMA, -1.0)
-        recent = steps[max(0, day - 5) : day].sum(axis=0)
-        pull = sign * _PULL * np.tanh(recent / (sigma * np.sqrt(5.0)))
+        pull = sign * _PULL * np.tanh(steps[day - 1] / sigma)
         steps[day] = sigma * (pull + shocks[day])
         log_price[day] = log_price[day - 1] + steps[day]
     close = 100.0 * np.exp(log_price)
