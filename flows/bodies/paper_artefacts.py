@@ -7,9 +7,10 @@ from typing import Any, Final
 import pyarrow as pa
 
 from flows.runs import Run
+from lab.errors import LabError, PaperError
 from lab.evaluation.decisions import record_decision
 from lab.learning.bundle import Predictor
-from lab.lifecycle.stages import LOCKED, RETIRED, TRADED
+from lab.lifecycle.stages import LOCKED, TRADED
 from lab.paper.combine import SignalWeights
 from lab.sleeves.phase37 import LOCKED_HASH, RUNTIME_WEIGHT
 from lakehouse.errors import RefusedError
@@ -35,7 +36,7 @@ class Published:
     Attributes
     ----------
     watched : dict of str to str
-        Configuration by sleeve: those in `paper` or `canary` at weight 0.
+        Configuration by sleeve: those with a book (`paper`, `canary`) at weight 0.
     weights : SignalWeights
         Of the signals.
     predictor : Predictor or None
@@ -75,7 +76,7 @@ def read_published(run: Run, *, timeframe: str) -> Published:
     """
     try:
         return _read(run)
-    except RefusedError as error:
+    except (RefusedError, PaperError) as error:
         _record(run, timeframe, str(error))
         raise RefusedError(f"paper: nothing traded, positions kept: {error}") from error
 
@@ -110,7 +111,7 @@ def _read(run: Run) -> Published:
         watched={
             row["sleeve_id"]: row["configuration"]
             for row in rows["sleeve_set"]
-            if row["sleeve_id"] != LOCKED and row["stage"] in set(TRADED) - {RETIRED}
+            if row["sleeve_id"] != LOCKED and row["stage"] in TRADED
             if row["runtime_weight"] == 0
         },
         weights=SignalWeights.from_rows(rows.get("signal_weights", [])),
@@ -151,7 +152,6 @@ def _check_locked(rows: list[dict[str, Any]]) -> None:
 
 def _predictor(rows: list[dict[str, Any]], notes: list[str]) -> Predictor | None:
     # A model that cannot be read takes nothing else down: it is a signal at weight 0.
-    from lab.errors import LabError
     from lab.learning.bundle import load_predictor
 
     if not rows:
