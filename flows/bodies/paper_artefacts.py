@@ -1,5 +1,6 @@
 """What the paper trader may act on: artefacts that verify, read from signed bytes."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -41,6 +42,8 @@ class Published:
         Of the signals.
     predictor : Predictor or None
         Win probabilities; None where none are published.
+    base_rate : float
+        Share of wins among the orders that the model was judged on.
     versions : dict of str to dict
         Version and SHA-256 of each artefact's manifest, by kind.
     notes : tuple of str
@@ -50,6 +53,7 @@ class Published:
     watched: Mapping[str, str]
     weights: SignalWeights
     predictor: Predictor | None
+    base_rate: float
     versions: Mapping[str, Mapping[str, Any]]
     notes: tuple[str, ...] = ()
 
@@ -116,6 +120,7 @@ def _read(run: Run) -> Published:
         },
         weights=SignalWeights.from_rows(rows.get("signal_weights", [])),
         predictor=_predictor(rows.get("winprob", []), notes),
+        base_rate=_base_rate(rows.get("winprob", [])),
         versions={
             kind: {
                 "version": by_kind[kind].version,
@@ -168,6 +173,17 @@ def _predictor(rows: list[dict[str, Any]], notes: list[str]) -> Predictor | None
     except (LabError, ImportError) as error:
         notes.append(f"winprob {row['version']}: not asked: {error}")
         return None
+
+
+def _base_rate(rows: list[dict[str, Any]]) -> float:
+    # Wins by bin of the published reliability curve; one half where it says nothing.
+    curve = json.loads(rows[0]["metrics"]).get("reliability", {}) if rows else {}
+    mass, observed = curve.get("mass", []), curve.get("observed", [])
+    total = sum(mass)
+    if total <= 0:
+        return 0.5
+    rate = sum(m * o for m, o in zip(mass, observed, strict=True)) / total
+    return float(rate) if 0.0 < rate < 1.0 else 0.5
 
 
 def _record(run: Run, timeframe: str, why: str) -> None:

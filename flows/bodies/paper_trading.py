@@ -18,7 +18,6 @@ from lab.backtest.steps import Fill, Steps, steps_of
 from lab.bars.timeframes import to_moment
 from lab.errors import LabError
 from lab.evaluation.decisions import record_decision
-from lab.learning.bundle import Predictor
 from lab.learning.feature_sets import ORDER_FEATURES
 from lab.paper.combine import ADDED, BASELINE, Combined, SignalWeights, combine
 from lab.paper.frozen import feature_matrix
@@ -124,12 +123,9 @@ def look(
     """
     baseline = Phase37().positions(panel)
     signals = signal_positions(panel, regimes)
-    if published.predictor is not None:
-        asked = _ask(
-            run, published.predictor, panel, rows, baseline=baseline, signals=signals
-        )
-        if asked is not None:
-            signals[WINPROB] = asked
+    asked = _ask(run, published, panel, rows, baseline=baseline, signals=signals)
+    if asked is not None:
+        signals[WINPROB] = asked
     return View(baseline, signals, _watched(run, panel, published.watched))
 
 
@@ -255,13 +251,16 @@ def _watched(
 
 def _ask(
     run: Run,
-    predictor: Predictor,
+    published: Published,
     panel: AlignedPanel,
     rows: Sequence[int],
     *,
     baseline: FloatArray,
     signals: Mapping[str, FloatArray],
 ) -> FloatArray | None:
+    predictor = published.predictor
+    if predictor is None:
+        return None
     if predictor.schema_sha256 != ORDER_FEATURES.sha256:
         run.notes.append("winprob: not asked: it was trained on other features")
         return None
@@ -283,7 +282,9 @@ def _ask(
     sure = np.where(
         predictor.is_novel(features), np.nan, predictor.probabilities(features)
     )
-    held[places] = winprob_positions(baseline[places], sure)
+    held[places] = winprob_positions(
+        baseline[places], sure, base_rate=published.base_rate
+    )
     return held
 
 

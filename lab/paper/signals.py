@@ -115,7 +115,9 @@ def signal_positions(
     return found
 
 
-def winprob_positions(baseline: FloatArray, probability: FloatArray) -> FloatArray:
+def winprob_positions(
+    baseline: FloatArray, probability: FloatArray, *, base_rate: float
+) -> FloatArray:
     """Return the baseline's positions, the more of each the likelier it wins.
 
     Parameters
@@ -124,27 +126,34 @@ def winprob_positions(baseline: FloatArray, probability: FloatArray) -> FloatArr
         Target weights of the baseline.
     probability : ndarray of shape (n_assets,), float64
         That each position wins, 0 to 1; NaN where no model said.
+    base_rate : float
+        Share of positions that win, above 0 and below 1: what is no news.
 
     Returns
     -------
     ndarray of shape (n_assets,), float64
-        `(2p - 1)` of each position, none where p is 0.5 or less: the signal adds to
-        what it believes in and never takes the baseline back.
+        `(p - base) / (1 - base)` of each position, none where p is at or below the base
+        rate: the signal adds to what it believes in and never takes the baseline back.
+        A trend follower wins in three of ten trades and lives by them; one half is no
+        measure of it.
 
     Raises
     ------
     PaperError
-        If a probability is not between 0 and 1.
+        If a probability, or the base rate, is out of range.
 
     References
     ----------
     .. [1] Kelly (1956), A New Interpretation of Information Rate, Bell System Technical
-       Journal 35(4): the stake of an even bet.
+       Journal 35(4): the stake of a bet that is fair at the base rate.
     """
+    if not 0.0 < base_rate < 1.0:
+        raise PaperError(f"winprob: base rate {base_rate:g}, above 0 and below 1")
     known = np.isfinite(probability)
     if bool(np.any((probability[known] < 0) | (probability[known] > 1))):
         raise PaperError("winprob: a probability is not between 0 and 1")
-    edge = np.where(known, 2.0 * np.where(known, probability, 0.5) - 1.0, 0.0)
+    sure = np.where(known, probability, base_rate)
+    edge = (sure - base_rate) / (1.0 - base_rate)
     return np.asarray(baseline * np.maximum(edge, 0.0))
 
 

@@ -74,10 +74,14 @@ def test_risky_instruments_are_held_while_the_market_is_calm():
 def test_winprob_adds_to_what_it_believes_in_and_takes_nothing_back():
     baseline = np.array([0.2, -0.1, 0.3, 0.1, 0.0])
     sure = np.array([0.75, 1.0, 0.3, np.nan, 0.9])
-    found = winprob_positions(baseline, sure)
+    found = winprob_positions(baseline, sure, base_rate=0.5)
     np.testing.assert_allclose(found, [0.1, -0.1, 0.0, 0.0, 0.0])
     with pytest.raises(PaperError, match="not between 0 and 1"):
-        winprob_positions(baseline, np.full(5, 1.1))
+        winprob_positions(baseline, np.full(5, 1.1), base_rate=0.5)
+    rare = winprob_positions(baseline, np.full(5, 0.44), base_rate=0.3)
+    np.testing.assert_allclose(rare, 0.2 * baseline)
+    with pytest.raises(PaperError, match="base rate 1, above 0"):
+        winprob_positions(baseline, sure, base_rate=1.0)
 
 
 def test_features_of_orders_are_those_of_the_deciding_row():
