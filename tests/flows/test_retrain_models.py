@@ -29,7 +29,7 @@ from tests.simulators.model_market import ModelMarket, live_through, model_marke
 from tests.simulators.places import Place, bare_environment
 
 pytestmark = pytest.mark.xdist_group("retrain")
-TRAINED, CHANGE, DRIFTED = 160, 166, 212
+TRAINED, CHANGE, DRIFTED = 260, 266, 314
 SETTINGS = {
     "n_estimators": 20,
     "max_depth": 2,
