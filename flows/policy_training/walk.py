@@ -265,7 +265,9 @@ def walk_forward(
         for k in range(len(plan.seeds))
     ]
     tables = _in_turn(blocks, [by_table(one.table, states) for one in past])
-    nets = _in_turn(blocks, [by_network(one.networks, states) for one in past])
+    nets = _in_turn(
+        blocks, [by_network(one.networks, states, one.table.menu) for one in past]
+    )
     network_walk = go(nets)
     return Trained(
         networks=last.networks,

@@ -112,7 +112,9 @@ def walk(
     )
 
 
-def by_network(networks: Sequence[Network], states: MarketStates) -> Chooser:
+def by_network(
+    networks: Sequence[Network], states: MarketStates, menu: Menu
+) -> Chooser:
     """Return a policy that asks networks for their likeliest choices.
 
     Parameters
@@ -121,10 +123,13 @@ def by_network(networks: Sequence[Network], states: MarketStates) -> Chooser:
         One, or several whose probabilities are averaged.
     states : MarketStates
         States of the days to walk through.
+    menu : Menu
+        Choices.
     """
 
     def choose(row: int, drawdown: float) -> tuple[int, int]:
-        found = choices(networks, states.observation(row, drawdown)[None, :])
+        asked = choices(networks, states.observation(row, drawdown)[None, :])
+        found = menu.plain(asked[0], asked[1])
         return int(found[0][0]), int(found[1][0])
 
     return choose
@@ -203,7 +208,7 @@ def distil(
     """
     span = range(states.warm_up, days.n_days)
     go = partial(walk, days, menu, rows=span, cost_bps=cost_bps, hold_days=1)
-    own, plain = go(by_network(networks, states)), go(_full(menu))
+    own, plain = go(by_network(networks, states, menu)), go(_full(menu))
     is_held_out = (np.arange(len(own.rows)) // STRETCH) % HELD_OUT == HELD_OUT - 1
     if not is_held_out.any():
         raise PolicyError(
@@ -225,7 +230,7 @@ def distil(
             grid,
             menu,
             grid.buckets(states, asked_rows, asked_depths),
-            (chosen[0], chosen[1]),
+            menu.plain(chosen[0], chosen[1]),
         ),
         fidelity=0.0,
     )

@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from lab.arrays import FloatArray
+from lab.arrays import FloatArray, IntArray
 from lab.errors import PolicyError
 from lab.policy.days import families_of
 
@@ -85,6 +85,22 @@ class Menu:
     def heads(self) -> tuple[int, int]:
         """How many allocations and how many levels there are."""
         return len(self.names), len(self.levels)
+
+    def plain(self, allocation: IntArray, level: IntArray) -> tuple[IntArray, IntArray]:
+        """Return choices with one name for each: all cash is cash, of whatever.
+
+        Parameters
+        ----------
+        allocation, level : ndarray of shape (n,), int64
+            Choices.
+
+        Returns
+        -------
+        allocation, level : ndarray of shape (n,), int64
+            The allocation is the first one where nothing is at risk.
+        """
+        is_cash = np.asarray(self.levels)[level] == 0.0
+        return np.where(is_cash, 0, allocation), level
 
     def target(self, allocation: int, level: int) -> FloatArray:
         """Return the weights of a choice, shape (n_sleeves,), summing to its level.

@@ -58,7 +58,11 @@ def test_a_policy_that_a_table_can_hold_is_held_wholly():
     assert table.fidelity == 1.0
     rows = range(PLAN.warm_up, days.n_days)
     asked = walk(
-        days, MENU, by_network([network_of(states)], states), rows=rows, cost_bps=0.0
+        days,
+        MENU,
+        by_network([network_of(states)], states, MENU),
+        rows=rows,
+        cost_bps=0.0,
     )
     looked = walk(days, MENU, by_table(table, states), rows=rows, cost_bps=0.0)
     np.testing.assert_array_equal(asked.net, looked.net)
@@ -73,7 +77,12 @@ def test_fidelity_is_counted_on_days_the_table_was_not_made_of():
     table = distil([network], days, states, MENU, cost_bps=5.0)
     rows = range(PLAN.warm_up, days.n_days)
     own = walk(
-        days, MENU, by_network([network], states), rows=rows, cost_bps=5.0, hold_days=1
+        days,
+        MENU,
+        by_network([network], states, MENU),
+        rows=rows,
+        cost_bps=5.0,
+        hold_days=1,
     )
     is_held_out = (np.arange(len(own.rows)) // 20) % 5 == 4
     assert table.fidelity == fidelity(table, own, states, is_held_out)
@@ -221,3 +230,9 @@ def test_a_walk_decides_once_a_week():
         (walked.allocation[k] == walked.allocation[k + 1]) or (k + 1) % 5 == 0
         for k, _ in enumerate(pairwise(walked.rows))
     )
+
+
+def test_all_cash_is_one_choice_whatever_it_is_of():
+    allocation, level = MENU.plain(np.array([3, 3, 1]), np.array([0, 2, 0]))
+    assert allocation.tolist() == [0, 3, 0]
+    assert level.tolist() == [0, 2, 0]
