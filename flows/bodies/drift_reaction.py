@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flows.bodies.model_registry import read_registry
+from flows.bodies.retrain_requests import Request
 from flows.runs import Run
 from lab.evaluation.decisions import record_decision
 from lab.lifecycle.reaction import PROBATION, Alarm, Reaction, alarm_of, react
@@ -75,7 +76,7 @@ def alarm_at(lake: Lake, model: str, window_end: datetime) -> Alarm:
     return alarm
 
 
-def decide_reaction(run: Run, alarm: Alarm, *, request_id: str) -> Reaction:
+def decide_reaction(run: Run, alarm: Alarm, request: Request) -> Reaction:
     """Decide what follows from an alarm, and record it once per request.
 
     Parameters
@@ -84,8 +85,9 @@ def decide_reaction(run: Run, alarm: Alarm, *, request_id: str) -> Reaction:
         Where to read and write.
     alarm : Alarm
         As it was reported: an event's own words decide nothing.
-    request_id : str
-        The request that it made.
+    request : Request
+        The request that it made. What was registered since is an answer to it: a killed
+        attempt's own candidate is no reason to wait.
     """
     lake, model = run.workplace.lake, alarm.model_name
     registry = read_registry(lake)
@@ -94,8 +96,9 @@ def decide_reaction(run: Run, alarm: Alarm, *, request_id: str) -> Reaction:
     promoted_at = None if champion is None else champion.promoted_at
     if promoted_at == registry.last_rollback(model):
         promoted_at = None  # it came back, and is not on probation again
+    trained = [one.registered_at for one in registry.versions(model)]
     trained_at = max(
-        (one.registered_at for one in registry.versions(model)), default=None
+        (one for one in trained if one < request.requested_at), default=None
     )
     reaction = react(
         alarm,
@@ -110,7 +113,7 @@ def decide_reaction(run: Run, alarm: Alarm, *, request_id: str) -> Reaction:
         agent_id=DECIDER,
         model={"name": "reaction", "version": "1", "probation_days": PROBATION.days},
         input_snapshot={
-            "request_id": request_id,
+            "request_id": request.request_id,
             "model": model,
             "window_end": alarm.window_end.isoformat(),
             "version": alarm.version,
@@ -125,6 +128,8 @@ def decide_reaction(run: Run, alarm: Alarm, *, request_id: str) -> Reaction:
         rationale=reaction.why,
     )
     run.append(
-        "decision_records", record, window=f"{DECIDER}/decision_records/{request_id}"
+        "decision_records",
+        record,
+        window=f"{DECIDER}/decision_records/{request.request_id}",
     )
     return reaction

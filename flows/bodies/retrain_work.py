@@ -22,6 +22,7 @@ from flows.signals_out import (
     announce,
     model_resource,
 )
+from flows.studies import tuned_config
 from lakehouse.clock import parse_moment
 from lakehouse.errors import LakehouseError, RefusedError
 
@@ -83,7 +84,7 @@ def answer(
             return line
         run.count("requests", 1)
         if alarm is not None:
-            reaction = decide_reaction(run, alarm, request_id=request.request_id)
+            reaction = decide_reaction(run, alarm, request)
             if reaction.action == "rollback":
                 return _ask_rollback(run, request, reaction.why, cause=alarm.cause)
             if reaction.action == "wait":
@@ -141,14 +142,18 @@ def _train(
 
 
 def _order(run: Run, model: str, *, as_of: str, seed: int) -> Order:
-    # With the champion's own settings: only what was seen differs, and is compared.
+    # With the newest search's settings, which the training takes by itself; else with
+    # the champion's own, so that only what was seen differs.
     order = TRAINERS[model]
     champion = read_registry(run.workplace.lake).champion(model)
     stored = {} if champion is None else champion.manifest.get("config", {})
     settings = {name: stored[name] for name in stored if name not in {"model", "seed"}}
     chosen: dict[str, Any] = {"as_of": as_of, "seed": seed}
     if settings:
-        chosen |= {"learner": stored["model"], "config": settings}
+        learner = stored["model"]
+        root, until = run.workplace.root, parse_moment(as_of)
+        searched = tuned_config(root, model=model, learner=learner, until=until)
+        chosen |= {"learner": learner, "config": settings if searched is None else None}
     return replace(order, parameters={**order.parameters, **chosen})
 
 
