@@ -22,9 +22,10 @@ from flows.worker.holding import device_held
 from lakehouse.errors import CommitConflictError, SourceUnavailableError
 
 T = TypeVar("T")
-# Named resources and how many runs may hold each; `alphalake init` creates them.
+# Named resources and how many runs may hold each; `alphalake init` creates them. Models
+# are trained beside the batches: a long training must not keep the next bar waiting.
 GPU: Final = "gpu"
-LIMITS: Final = {"lab-batch": 1, "lab-publish": 1, GPU: 1}
+LIMITS: Final = {"lab-batch": 1, "lab-train": 1, "lab-publish": 1, GPU: 1}
 LEASE_S = 60
 TURN_WAIT_S = 3600
 # A lease whose holder was killed is free again after a minute, and a quarter more.

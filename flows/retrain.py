@@ -33,7 +33,7 @@ def retrain(
     return run_body(
         "retrain",
         run_retrain,
-        resource="lab-batch",
+        resource="lab-train",
         model=model,
         trigger=trigger,
         window=window,

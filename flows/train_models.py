@@ -36,7 +36,7 @@ def train_gbm(
     return run_body(
         "train-gbm",
         run_train_gbm,
-        resource="lab-batch",
+        resource="lab-train",
         timeframe=timeframe,
         learner=learner,
         config=config,
@@ -70,7 +70,7 @@ def train_winprob(
     return run_body(
         "train-winprob",
         run_train_winprob,
-        resource="lab-batch",
+        resource="lab-train",
         learner=learner,
         config=config,
         as_of=as_of,

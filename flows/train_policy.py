@@ -33,7 +33,7 @@ def train_policy(
     return run_body(
         "train-policy",
         run_train_policy,
-        resource="lab-batch",
+        resource="lab-train",
         as_of=as_of,
         seeds=seeds,
         iterations=iterations,

@@ -37,7 +37,7 @@ def tune(
     return run_body(
         "tune",
         run_tune,
-        resource="lab-batch",
+        resource="lab-train",
         model=model,
         learner=learner,
         trials=trials,

@@ -106,6 +106,7 @@ def test_init_makes_what_the_server_needs_once(lab: Place):
     named = [one for one in limits if not one["name"].startswith("deployment:")]
     assert {one["name"]: one["limit"] for one in named} == {
         "lab-batch": 1,
+        "lab-train": 1,
         "lab-publish": 1,
         "gpu": 1,
     }
