@@ -1,15 +1,15 @@
 """Registered models: entered once, read whole, their files proven by hash.
 
-A training writes its files first, under their own hash, where nothing looks for them,
-and becomes a version by one append to the chain: killed anywhere before it, the registry
-is as it was; killed after it, the next writer completes what is derived. MLflow is
+A training writes its files and its out-of-fold rows first, under their own hash, where
+nothing looks for them, and becomes a version by one append to the chain: killed anywhere
+before it, the registry is as it was; killed after it, the next writer completes what is derived. MLflow is
 brought up to the chain last and may be down: the next time it is not, it is told all.
 """
 
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from typing import Any, Final
 
@@ -68,6 +68,7 @@ def enter_model(
     why: str,
     evidence: Mapping[str, Any] | None = None,
     thresholds: Sequence[Bound] = (),
+    keep: Callable[[str], None] | None = None,
 ) -> ModelVersion:
     """Keep a trained model and register it, once however often it is trained.
 
@@ -92,6 +93,9 @@ def enter_model(
     thresholds : sequence of Bound, optional
         What it must show to be Staging at once, a challenger; without any it stays at
         None until a person promotes it.
+    keep : callable, optional
+        Called with the version before it is registered: writes, once however often it
+        is called, rows without which the version would be of no use.
 
     Returns
     -------
@@ -120,6 +124,8 @@ def enter_model(
         _claim(run, saved, metrics, thresholds) | {"evidence": finite(evidence or {})},
         run.now,
     )
+    if keep is not None:
+        keep(saved.version)
 
     def plan(registry: Registry) -> list[ModelEvent]:
         is_known = registry.version(saved.name, saved.version) is not None

@@ -107,16 +107,7 @@ def run_train_gbm(
         why=f"trained on bars known by {to_moment(panel.known_ts[-1]):%Y-%m-%d %H:%M}",
         evidence={"last_block": trained.card["last_block"]},
         thresholds=THRESHOLDS,
-    )
-    cost = 2.0 * plan.cost_bps / 10_000.0
-    told = trained.out_of_fold
-    append_out_of_fold(
-        run,
-        trained,
-        model_name=name,
-        version=version.version,
-        earned=acted(told.scores, told.samples.outcome, 0.0, cost=cost),
-        costs=np.full(len(told.scores), cost),
+        keep=lambda version: _keep_out_of_fold(run, trained, plan, name, version),
     )
     _record(run, name, version, trained, run.parameters["as_of"])
     return _line(name, version.version, version.stage, trained, samples)
@@ -144,6 +135,21 @@ def _trained(samples: Samples, plan: TrainingConfig, learner: str) -> Trained:
         return fit(samples, plan, definition=BAR_FEATURES.definition)
     except TrainingError as error:
         raise RefusedError(f"NEEDS_MORE_DATA: {error}") from error
+
+
+def _keep_out_of_fold(
+    run: Run, trained: Trained, plan: TrainingConfig, name: str, version: str
+) -> None:
+    cost = 2.0 * plan.cost_bps / 10_000.0
+    told = trained.out_of_fold
+    append_out_of_fold(
+        run,
+        trained,
+        model_name=name,
+        version=version,
+        earned=acted(told.scores, told.samples.outcome, 0.0, cost=cost),
+        costs=np.full(len(told.scores), cost),
+    )
 
 
 def _record(

@@ -99,8 +99,7 @@ def run_train_winprob(
         )
     except TrainingError as error:
         raise RefusedError(f"NEEDS_MORE_DATA: {error}") from error
-    version = _register(run, trained, chosen)
-    _keep_out_of_fold(run, trained, version.version, moment)
+    version = _register(run, trained, chosen, moment)
     _record(run, trained, version, moment)
     calibrate_weeks(run)
     return _line(trained, version, len(samples))
@@ -129,7 +128,9 @@ def _config(
     return chosen
 
 
-def _register(run: Run, trained: Trained, config: TrainingConfig) -> ModelVersion:
+def _register(
+    run: Run, trained: Trained, config: TrainingConfig, moment: datetime
+) -> ModelVersion:
     version = enter_model(
         run,
         model_name=MODEL,
@@ -140,6 +141,7 @@ def _register(run: Run, trained: Trained, config: TrainingConfig) -> ModelVersio
         why=f"{config.model} trained on {trained.card['n_train']} closed orders",
         evidence={"last_block": trained.card["last_block"]},
         thresholds=THRESHOLDS,
+        keep=lambda name: _keep_out_of_fold(run, trained, name, moment),
     )
     if version.stage == STAGING:
         enter_candidate(run, version.version)

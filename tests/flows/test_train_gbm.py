@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from flows.bodies.bar_predictions import run_predict_bars
@@ -88,6 +89,19 @@ def test_a_booster_finds_the_reversals_and_is_staged_once_however_often_trained(
     assert table.shape[1] == len(BAR_FEATURES.names)
     decisions = [row for row in rows("decision_records") if "gbm" in row["agent_id"]]
     assert json.loads(decisions[0]["output"])["version"] == version.version
+
+
+def test_a_version_is_registered_once_its_out_of_fold_rows_are_there(bars):
+    """Of no version that is compared may a kill have cut the rows off."""
+    train()
+    (event,) = rows("model_events")
+    told = len(rows("model_predictions"))
+    schema = bars.lake.read("model_events").schema
+    broken = pa.Table.from_pylist([event | {"seq": event["seq"] + 1}], schema=schema)
+    bars.lake.append("model_events", broken, window="broken")
+    with pytest.raises(RefusedError, match="model_events"):
+        train(seed=1)
+    assert len(rows("model_predictions")) == 2 * told
 
 
 def test_out_of_fold_rows_earn_their_move_less_costs(bars):
