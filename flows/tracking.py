@@ -13,6 +13,7 @@ under the root, beside `tables/` (a root on an object store: under the gateway's
 
 import logging
 import os
+import re
 import socket
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -39,6 +40,8 @@ STAGE_TAG: Final = "alphalake.stage"
 _OWN_ALIASES: Final = ("champion", "challenger", "archived-")
 _CONNECT_S: Final = 3.0
 _BATCH: Final = 90
+_LONGEST_LINE: Final = 200
+_CREDENTIALS: Final = re.compile(r"//[^\s/]*@")
 _QUIET: Final = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
@@ -92,8 +95,8 @@ def _opened(workplace: Workplace) -> "Iterator[MlflowClient]":
         from mlflow.exceptions import MlflowException
         from mlflow.tracking import MlflowClient
         from sqlalchemy.exc import SQLAlchemyError
-    except (ImportError, OSError) as error:
-        raise SourceUnavailableError(f"MLflow at {shown}: {_line(error)}") from error
+    except (ImportError, OSError, ValueError) as error:
+        raise SourceUnavailableError(f"MLflow at {shown}: {one_line(error)}") from error
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
@@ -101,7 +104,7 @@ def _opened(workplace: Workplace) -> "Iterator[MlflowClient]":
             _folder(workplace).mkdir(parents=True, exist_ok=True)
         yield MlflowClient(uri, registry_uri=uri)
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        raise SourceUnavailableError(f"MLflow at {shown}: {_line(error)}") from error
+        raise SourceUnavailableError(f"MLflow at {shown}: {one_line(error)}") from error
 
 
 def _reach(uri: str) -> None:
@@ -120,16 +123,22 @@ def _folder(workplace: Workplace) -> Path:
 
 def _shown(uri: str) -> str:
     # Without the user and the password that it may hold.
-    parts = urlsplit(uri)
-    if not parts.hostname:
-        return uri
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{parts.hostname}{port}"
+    try:
+        parts = urlsplit(uri)
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return "MLFLOW_TRACKING_URI"
+    return f"{parts.scheme}://{parts.hostname}{port}" if parts.hostname else uri
 
 
-def _line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """Return what went wrong in a line of 200 characters, without users and passwords.
+
+    MLflow's client repeats the address it was given.
+    """
     text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else f"{text[:200]}..."
+    text = _CREDENTIALS.sub("//", text)
+    return text if len(text) <= _LONGEST_LINE else f"{text[:_LONGEST_LINE]}..."
 
 
 @dataclass(frozen=True, slots=True)

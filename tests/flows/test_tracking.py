@@ -5,7 +5,9 @@ import shutil
 import socket
 import warnings
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -145,6 +147,41 @@ def test_a_dead_server_is_told_and_loses_no_result(
     told = {one.data.tags["alphalake.version"]: one.data.metrics for one in runs()}
     assert told[lost.version]["auc"] == 0.6
     assert len(told) == 2
+
+
+class Mute(BaseHTTPRequestHandler):
+    """Takes every request and answers none."""
+
+    def do_POST(self) -> None:
+        self.connection.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_server_that_says_nothing_is_told_without_the_password(
+    store: Place, monkeypatch: pytest.MonkeyPatch
+):
+    with HTTPServer(("127.0.0.1", 0), Mute) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        uri = f"http://user:secret@127.0.0.1:{server.server_port}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        run = new_run()
+        version = enter("a", run=run)
+        server.shutdown()
+    (note,) = run.notes
+    assert "nothing is lost" in note
+    assert "secret" not in note
+    assert read_registry(open_workplace().lake).challenger("winprob") == version
+
+
+@pytest.mark.parametrize("address", ["http://host:port/", "http://a..b/", "http://[x"])
+def test_an_address_that_is_none_is_told_and_loses_no_result(
+    store: Place, monkeypatch: pytest.MonkeyPatch, address: str
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    run = new_run()
+    version = enter("a", run=run)
+    (note,) = run.notes
+    assert "nothing is lost" in note
+    assert read_registry(open_workplace().lake).challenger("winprob") == version
 
 
 def test_a_broken_store_is_told_and_loses_no_result(tracked: Place):
