@@ -19,10 +19,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Final, Protocol
+from urllib.parse import unquote
 
 import pyarrow as pa
 
-from flows.tracking import tracking_uri
+from flows.tracking import one_line, tracking_uri
 from flows.wiring import Workplace
 from lab.errors import FeatureError
 from lab.learning.predictions_io import MAX_BYTES, parse_predictions
@@ -62,10 +63,11 @@ class FileLoader:
     def fetch(self) -> bytes:
         """Return the file, see `PredictionLoader`."""
         try:
-            _require_size(str(self.path), self.path.stat().st_size)
-            return self.path.read_bytes()
-        except OSError as error:
-            raise SourceError(f"{self.path}: {_line(error)}") from error
+            path = self.path.expanduser()
+            _require_size(str(path), path.stat().st_size)
+            return path.read_bytes()
+        except (OSError, RuntimeError, ValueError) as error:  # no such user; a NUL
+            raise SourceError(f"{self.path}: {one_line(error)}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ class S3Loader:
             _require_size(self.uri, size or 0)
             data = place.read_bytes(path)
         except (OSError, StoreError) as error:
-            raise SourceUnavailableError(f"{self.uri}: {_line(error)}") from error
+            raise SourceUnavailableError(f"{self.uri}: {one_line(error)}") from error
         if data is None:
             raise SourceError(f"{self.uri}: there is no such object")
         return data
@@ -116,7 +118,7 @@ class MlflowLoader:
             from mlflow.exceptions import MlflowException
             from sqlalchemy.exc import SQLAlchemyError
         except ImportError as error:
-            raise SourceUnavailableError(f"{self.uri}: {_line(error)}") from error
+            raise SourceUnavailableError(f"{self.uri}: {one_line(error)}") from error
         with TemporaryDirectory() as folder:
             try:
                 found = Path(
@@ -128,8 +130,10 @@ class MlflowLoader:
                 )
             except MlflowException as error:
                 raise _told(self.uri, error, error.error_code) from error
-            except (SQLAlchemyError, OSError) as error:
-                raise SourceUnavailableError(f"{self.uri}: {_line(error)}") from error
+            except (SQLAlchemyError, OSError, ValueError) as error:
+                raise SourceUnavailableError(
+                    f"{self.uri}: {one_line(error)}"
+                ) from error
             if not found.is_file():
                 raise SourceError(f"{self.uri}: a folder; name the file in it")
             return FileLoader(found).fetch()
@@ -142,7 +146,7 @@ def _told(
     uri: str, error: Exception, code: str | None
 ) -> SourceError | SourceUnavailableError:
     kind = SourceError if code in _ABSENT else SourceUnavailableError
-    return kind(f"{uri}: {_line(error)}")
+    return kind(f"{uri}: {one_line(error)}")
 
 
 def loader_of(uri: str, workplace: Workplace) -> PredictionLoader:
@@ -161,8 +165,10 @@ def loader_of(uri: str, workplace: Workplace) -> PredictionLoader:
         If the scheme is another.
     """
     scheme, separator, _ = uri.partition(":")
-    if not separator or scheme == "file":
-        return FileLoader(Path(uri.removeprefix("file://")).expanduser())
+    if not separator:
+        return FileLoader(Path(uri))
+    if scheme == "file":
+        return FileLoader(Path(unquote(uri.removeprefix("file://"))))
     if scheme not in _LOADERS:
         raise SourceError(f"{uri}: a path, {', '.join(f'{s}:' for s in _LOADERS)}")
     return _LOADERS[scheme](uri, workplace)
@@ -213,7 +219,3 @@ _LOADERS: Final[Mapping[str, Callable[[str, Workplace], PredictionLoader]]] = (
 def _require_size(name: str, size: int) -> None:
     if size > MAX_BYTES:
         raise SourceError(f"{name}: {size} bytes, at most {MAX_BYTES} are read")
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

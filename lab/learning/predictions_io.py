@@ -7,6 +7,7 @@ more than is read was written for something else.
 """
 
 import io
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import numpy as np
@@ -20,6 +21,8 @@ MAX_BYTES: Final = 256 * 2**20
 """Largest file that is read."""
 
 _TIME: Final = pa.timestamp("us", tz="UTC")
+_FIRST: Final = datetime(1900, 1, 1, tzinfo=UTC)
+_LAST: Final = datetime(9999, 12, 31, tzinfo=UTC)  # later ones no calendar can tell
 
 PREDICTIONS: Final = pa.schema(
     [
@@ -54,8 +57,8 @@ def parse_predictions(data: bytes, name: str) -> pa.Table:
     ------
     FeatureError
         If it is too large, no such file, lacks a column or has another, a value is
-        missing or no finite number, a time has no offset, a timeframe is unknown, or
-        two rows are about the same.
+        missing or no finite number, a time has no offset or is of no year from 1900 to
+        9999, a timeframe is unknown, or two rows are about the same.
 
     Notes
     -----
@@ -126,6 +129,10 @@ def _require_values(rows: pa.Table, name: str) -> None:
         raise FeatureError(f"{name}: no prediction in it")
     if not bool(np.isfinite(rows["prediction"].to_numpy()).all()):
         raise FeatureError(f"{name}: a prediction is not a finite number")
+    moments = rows["as_of"].cast(pa.int64()).to_numpy()
+    first, last = (pa.scalar(one, _TIME).value for one in (_FIRST, _LAST))
+    if moments.min() < first or moments.max() > last:
+        raise FeatureError(f"{name}: as_of: years from 1900 to 9999 are allowed")
     for timeframe in pc.unique(rows["timeframe"]).to_pylist():
         try:
             step(timeframe)

@@ -70,11 +70,28 @@ def test_a_place_that_does_not_answer_is_unavailable(workplace, monkeypatch):
         ("ftp://host/said.csv", "a path, s3:, runs:"),
         ("s3://bucket", "s3://bucket/key is needed"),
         ("/nowhere/said.csv", "No such file"),
+        ("~nobody-of-this-name/said.csv", "home directory"),
+        ("/nowhere/\0.csv", "null byte"),
     ],
 )
 def test_other_places_are_refused(workplace, uri, reason):
     with pytest.raises(SourceError, match=reason):
         load_predictions(uri, workplace)
+
+
+def test_a_file_uri_may_hold_spaces(workplace, file):
+    spaced = file.with_name("what was said.csv")
+    spaced.write_bytes(DATA)
+    assert load_predictions(spaced.as_uri(), workplace)[1] == DATA
+
+
+@pytest.mark.parametrize("address", ["http://host:port/", "http://a..b/", "http://[x"])
+def test_an_address_of_mlflow_that_is_none_is_unavailable(
+    workplace, monkeypatch, address
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    with pytest.raises(SourceUnavailableError, match="runs:/abc/said"):
+        load_predictions("runs:/abc/said.csv", workplace)
 
 
 def test_loaded_predictions_are_rows_once_and_never_live(workplace, file):

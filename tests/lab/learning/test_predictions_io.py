@@ -85,3 +85,14 @@ def test_a_parquet_file_with_naive_times_is_refused():
     pq.write_table(naive, sink)
     with pytest.raises(FeatureError, match="not a time with its offset"):
         parse_predictions(sink.getvalue(), "a.parquet")
+
+
+@pytest.mark.parametrize("micros", [2**62, -(2**62)])
+def test_a_moment_beyond_the_calendar_is_refused(micros):
+    rows = parse_predictions(GOOD, "a.csv")
+    at = rows.column_names.index("as_of")
+    moments = pa.array([micros] * len(rows)).cast(rows["as_of"].type)
+    sink = io.BytesIO()
+    pq.write_table(rows.set_column(at, "as_of", moments), sink)
+    with pytest.raises(FeatureError, match="years from 1900 to 9999"):
+        parse_predictions(sink.getvalue(), "a.parquet")
