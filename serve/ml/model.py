@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("alphalake.serve")
 
-_SUFFIXES: Final = {"xgboost": "ubj", "catboost": "cbm", "lightgbm": "txt"}
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -122,9 +121,9 @@ def index_model(table: pa.Table) -> WinModel | Unreadable | None:
 
     Notes
     -----
-    A model that cannot be loaded (its learner is not installed, or signed bytes are
-    none of its format) is told in the answers of `/ml/predict` alone: the forecasts of
-    the same publication are served.
+    A model that cannot be loaded (its learner is unknown or not installed, or signed
+    bytes are none of its format) is told in the answers of `/ml/predict` alone: the
+    forecasts of the same publication are served.
     """
     if table.num_rows == 0:
         return None
@@ -133,7 +132,7 @@ def index_model(table: pa.Table) -> WinModel | Unreadable | None:
         return Unreadable(f"the artefact holds {table.num_rows} models, allowed is one")
     try:
         model = _load(row)
-    except (LabError, ImportError) as error:
+    except (LabError, ImportError, OSError) as error:  # or what the learner links to
         why = f"{row['model_name']} {row['version']}: {error}"[:300]
         log.warning("the model cannot be served: %s", why)
         return Unreadable(why)
@@ -142,9 +141,13 @@ def index_model(table: pa.Table) -> WinModel | Unreadable | None:
 
 def _load(row: dict[str, Any]) -> WinModel:
     from lab.learning.bundle import load_predictor
+    from lab.learning.config import BOOSTERS
+    from lab.learning.learners import MODEL_FILES
 
+    if row["learner"] not in BOOSTERS:
+        raise ModelError(f"learner {row['learner']!r}: one of {', '.join(BOOSTERS)}")
     files = {
-        f"model.{_SUFFIXES[row['learner']]}": row.pop("model"),
+        MODEL_FILES[row["learner"]]: row.pop("model"),
         "calibrator.json": row["calibrator"].encode(),
         "schema.json": row["schema"].encode(),
         "config.json": row["config"].encode(),

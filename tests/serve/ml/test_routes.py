@@ -170,7 +170,13 @@ def test_a_new_version_answers_from_the_next_request_on(desk, provider):
 
 @pytest.mark.parametrize(
     ("column", "value"),
-    [("model", b"UBJ?"), ("calibrator", "{}"), ("schema", "{"), ("config", "[]")],
+    [
+        ("model", b"UBJ?"),
+        ("calibrator", "{}"),
+        ("schema", "{"),
+        ("config", "[]"),
+        ("learner", "forest"),
+    ],
 )
 def test_a_model_that_cannot_be_read_stops_nothing_else(start, files, column, value):
     damaged = artefact(files, **{column: value})
