@@ -36,7 +36,7 @@ _WEEK: Final = timedelta(days=7)
 
 
 def calibrate_weeks(run: Run) -> None:
-    """Measure every week that is over and was not measured so, and write its row.
+    """Measure every week that is over and was not measured yet, and write its row.
 
     Parameters
     ----------
@@ -46,13 +46,14 @@ def calibrate_weeks(run: Run) -> None:
     Notes
     -----
     Point in time: a week is written once it is over, of decisions that settled in it;
-    base rates count orders closed by each entry. A run that catches up late may add to
-    a week of its own origin.
+    base rates count orders closed by each entry. Orders that are backfilled later change
+    no week; a run that catches up late may add decisions to one of its own origin, which
+    is then measured anew.
     """
     lake = run.workplace.lake
     found = [*_probabilities(run, lake), *_counts(run, lake)]
-    stored = {_key(row): _figures(row) for row in lake.read(TABLE).to_pylist()}
-    fresh = [row for row in found if stored.get(_key(row)) != _figures(row)]
+    stored = {_key(row): row["n_settled"] for row in lake.read(TABLE).to_pylist()}
+    fresh = [row for row in found if stored.get(_key(row)) != row["n_settled"]]
     if fresh:
         rows = [{**row, "run_id": run.run_id} for row in fresh]
         run.upsert(
@@ -203,11 +204,6 @@ def _counts(run: Run, lake: Lake) -> list[dict[str, Any]]:
 
 def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return (row["signal"], row["week"], row["origin"])
-
-
-def _figures(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    names = ("n_settled", "brier", "log_loss", "baseline_log_loss", "ece")
-    return tuple(row.get(name) for name in names)
 
 
 def _instants(column: pa.ChunkedArray) -> Any:

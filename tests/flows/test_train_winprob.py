@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from flows.bodies.calibration_weeks import live_weeks_running
+from flows.bodies.calibration_weeks import calibrate_weeks, live_weeks_running
 from flows.bodies.model_registry import read_registry
 from flows.bodies.order_predictions import predict_orders, settle_predictions
 from flows.bodies.publish import publish_artefacts
@@ -272,6 +272,24 @@ def test_predictions_know_nothing_of_the_future(traded, market):
             assert after[row["signal"], row["week"], row["origin"]] == row
     kept = {row["subject_id"]: row for row in predictions(later, "live").to_pylist()}
     assert all(kept[row["subject_id"]] == row for row in rows)
+
+
+def test_orders_that_are_backfilled_later_change_no_week_that_was_measured(traded):
+    """A base rate made worse afterwards would win weeks that were lost."""
+    before = traded.lake.read("signal_calibration").to_pylist()
+    closed = traded.lake.read("bot_orders").to_pylist()
+    losses = [
+        row | {"order_id": f"late-{row['order_id']}", "pnl_net": -1.0} for row in closed
+    ]
+    table = pa.Table.from_pylist(losses, schema=traded.lake.read("bot_orders").schema)
+    traded.lake.append("bot_orders", table, window="backfilled-later")
+
+    def body(one: Run) -> str:
+        calibrate_weeks(one)
+        return "measured"
+
+    assert run(traded, body).status == "completed"
+    assert traded.lake.read("signal_calibration").to_pylist() == before
 
 
 @pytest.mark.full
