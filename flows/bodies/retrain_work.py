@@ -147,6 +147,8 @@ def _order(run: Run, model: str, *, as_of: str, seed: int) -> Order:
     order = TRAINERS[model]
     champion = read_registry(run.workplace.lake).champion(model)
     stored = {} if champion is None else champion.manifest.get("config", {})
+    if "model" not in stored:
+        stored = {}  # a policy's description is no setting of its training
     settings = {name: stored[name] for name in stored if name not in {"model", "seed"}}
     chosen: dict[str, Any] = {"as_of": as_of, "seed": seed}
     if settings:
