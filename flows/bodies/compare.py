@@ -17,6 +17,7 @@ from flows.bodies.model_registry import (
     load_files,
     mirror,
     read_registry,
+    settle,
 )
 from flows.bodies.moments import decision_moment
 from flows.bodies.promotion import Decided, promotion_events, require_model
@@ -95,6 +96,7 @@ def run_compare(
     rules = RULES.get(model, DEFAULT_RULES)
     run.seeds["bootstrap"] = seed
     run.parameters |= {"as_of": moment.isoformat(), "rules": asdict(rules)}
+    settle(run)  # what a killed run left out
     registry = read_registry(run.workplace.lake)
     require_model(registry, model)
     challenger, champion = registry.challenger(model), registry.champion(model)

@@ -14,6 +14,7 @@ from flows.bodies.model_registry import (
     load_files,
     mirror,
     read_registry,
+    settle,
 )
 from flows.bodies.sleeve_registry import near_names
 from flows.runs import Run
@@ -124,6 +125,7 @@ def run_rollback(
     who = person() if cause == MANUAL else run.flow
     decided = Decided(who, why, run.now)
     run.parameters["cooldown_hours"] = cooldown / timedelta(hours=1)
+    settle(run)  # what a killed run left out; a refusal below writes nothing
 
     def plan(registry: Registry) -> list[ModelEvent]:
         champion = _champion(registry, model)

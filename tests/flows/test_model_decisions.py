@@ -71,6 +71,11 @@ def two_models() -> tuple[ModelVersion, ModelVersion]:
     return old, new
 
 
+def stages() -> dict[str, str]:
+    rows = open_workplace().lake.read("model_versions").to_pylist()
+    return {row["version"]: row["stage"] for row in rows}
+
+
 def test_a_better_challenger_becomes_champion_and_the_old_one_is_archived(
     place: Place,
 ):
@@ -201,6 +206,31 @@ def test_a_model_that_nobody_registered_is_told_in_one_line(place: Place):
         rollback()
     with pytest.raises(LifecycleError, match="one of manual, drift, performance"):
         rollback("mood")
+
+
+@pytest.mark.parametrize("again", ["compare", "rollback"])
+def test_stages_that_a_killed_run_left_behind_are_told_by_the_next(
+    place: Place, again: str
+):
+    old, new = two_models()
+    base = noise(1)
+    predictions(old, base)
+    predictions(new, base + 0.002)
+    lake = open_workplace().lake
+    behind = lake.read("model_versions")
+    compare()
+    if again == "rollback":
+        behind = lake.read("model_versions")
+        rollback()
+    true = stages()
+    lake.upsert("model_versions", behind)  # killed after the chain, before the rest
+    assert stages() != true
+    if again == "compare":
+        assert compare().message.startswith("KEEP")
+    else:
+        with pytest.raises(RefusedError, match="rolled back lately"):
+            rollback("manual")
+    assert stages() == true
 
 
 def test_promoting_the_champion_again_changes_nothing(place: Place):
