@@ -192,7 +192,8 @@ def _checked(name: str, value: Any, limits: Mapping[str, Any]) -> int | float:
     is_whole = isinstance(low, int)
     where = f"training {name} = {value!r}"
     is_typed = isinstance(value, int if is_whole else int | float)
-    if isinstance(value, bool) or not is_typed or not math.isfinite(value):
+    is_odd = isinstance(value, bool) or not is_typed
+    if is_odd or (isinstance(value, float) and not math.isfinite(value)):
         raise TrainingError(f"{where}: a {'whole ' if is_whole else ''}number")
     if not low <= value <= high:
         raise TrainingError(f"{where}: between {low:g} and {high:g}")

@@ -17,6 +17,7 @@ Rules:
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
@@ -122,6 +123,8 @@ class Record:
             raise TrainingError(f"study: not a trial: {error}") from error
         if not found.values or found.state not in {"complete", "pruned"}:
             raise TrainingError(f"study: trial {found.number} never ended")
+        if not all(math.isfinite(one) for one in found.values):
+            raise TrainingError(f"study: trial {found.number} has no skill")
         return found
 
 
@@ -288,16 +291,23 @@ def _study(
     for one in records:
         if set(one.parameters) != set(space):
             raise TrainingError(f"study: trial {one.number} is of another space")
-        study.add_trial(
-            optuna.trial.create_trial(
-                state=optuna.trial.TrialState[one.state.upper()],
-                value=one.value,
-                params=dict(one.parameters),
-                distributions=space,
-                intermediate_values=dict(enumerate(one.values)),
-            )
-        )
+        study.add_trial(_stored(one, space))
     return study
+
+
+def _stored(one: Record, space: Mapping[str, Any]) -> Any:
+    from optuna.trial import TrialState, create_trial
+
+    try:
+        return create_trial(
+            state=TrialState[one.state.upper()],
+            value=one.value,
+            params=dict(one.parameters),
+            distributions=dict(space),
+            intermediate_values=dict(enumerate(one.values)),
+        )
+    except ValueError as error:
+        raise TrainingError(f"study: trial {one.number}: {error}") from error
 
 
 def _windows_kept(samples: Samples, base: TrainingConfig) -> int:

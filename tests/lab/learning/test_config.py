@@ -15,6 +15,7 @@ from lab.learning.config import TrainingConfig
         ({"n_estimators": True}, "a whole number"),
         ({"learning_rate": "fast"}, "a number"),
         ({"learning_rate": float("nan")}, "a number"),
+        ({"learning_rate": 10**400}, "between 0.001 and 1"),
         ({"max_depth": 5}, "between 1 and 4"),
         ({"model": "forest"}, "model = 'forest': one of xgboost, catboost"),
         ({"objective": "ranking"}, "one of classification, regression"),

@@ -1,5 +1,7 @@
 """The search: resumable to the bit, told nothing it may not know, honest in the ledger."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -139,6 +141,14 @@ def test_records_that_are_no_study_are_refused(ten):
         "{",
         "[]",
         '{"number":0,"parameters":{},"values":[],"state":"complete"}',
+        '{"number":0,"parameters":{},"values":[NaN],"state":"complete"}',
     ):
         with pytest.raises(TrainingError, match="study: "):
             Record.from_json(text)
+
+
+@pytest.mark.parametrize("value", [10**6, float("nan"), "many"])
+def test_a_record_whose_settings_nobody_could_try_is_refused(ten, value):
+    first = replace(ten[0], parameters={**ten[0].parameters, "n_estimators": value})
+    with pytest.raises(TrainingError, match="study: trial 0: "):
+        try_next([first], ROWS, BASE, seed=0)
