@@ -185,7 +185,8 @@ def verify_models(lake: Lake) -> int:
     for row in lake.read("model_versions").to_pylist():
         one_or_none = registry.version(row["model_name"], row["version"])
         if one_or_none is None:
-            continue  # a forecaster's
+            _require_forecaster(row, registry)
+            continue
         told = version_row(one_or_none)
         # The stage may lag behind a killed writer; the rest is written once.
         if any(row[name] != told[name] for name in _WRITTEN_ONCE):
@@ -195,6 +196,15 @@ def verify_models(lake: Lake) -> int:
             )
     n_rows: int = chain.num_rows
     return n_rows
+
+
+def _require_forecaster(row: Mapping[str, Any], registry: Registry) -> None:
+    # Only forecasters' checkpoints are rows without an event, and they are at None.
+    if row["stage"] != NONE or row["model_name"] in registry.model_names:
+        raise RefusedError(
+            f"table model_versions: {row['model_name']} {row['version']}: no row of"
+            f" {CHAIN} registers it"
+        )
 
 
 def mirror(run: Run) -> None:

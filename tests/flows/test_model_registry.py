@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from random import Random
 
+import pyarrow as pa
 import pytest
 
 from flows.bodies.checkpoints import register_version
@@ -216,6 +217,23 @@ def test_a_row_of_model_versions_that_was_altered_is_found(place: Place):
         verify_models(open_workplace().lake)
     enter("b")  # the next writer makes it anew
     assert check_derived() == 2
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [{"version": "f"}, {"model_name": "kronos", "version": "f", "stage": "Production"}],
+)
+def test_a_row_of_model_versions_that_nobody_registered_is_found(
+    place: Place, forged: dict[str, str]
+):
+    enter("a")
+    stored = open_workplace().lake.read("model_versions")
+    row = stored.to_pylist()[0] | forged
+    open_workplace().lake.upsert(
+        "model_versions", pa.Table.from_pylist([row], schema=stored.schema)
+    )
+    with pytest.raises(RefusedError, match="f: no row of model_events registers it"):
+        verify_models(open_workplace().lake)
 
 
 def test_verify_proves_model_events(workplace, place: Place):
