@@ -177,12 +177,14 @@ def verify_models(lake: Lake) -> int:
         If the chain is broken, a file of a version that is or may again be in use is
         missing or altered, or a row of `model_versions` is not what was registered.
     """
+    # Before the chain: what follows from it may be behind it, never ahead.
+    derived = lake.read("model_versions").to_pylist()
     chain = read_chain(lake)
     registry = registry_in(chain)
     for one in registry.by_key.values():
         if one.stage != NONE:
             load_files(lake, one)
-    for row in lake.read("model_versions").to_pylist():
+    for row in derived:
         one_or_none = registry.version(row["model_name"], row["version"])
         if one_or_none is None:
             _require_forecaster(row, registry)
