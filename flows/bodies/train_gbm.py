@@ -77,7 +77,8 @@ def run_train_gbm(
     Raises
     ------
     InputError
-        If the learner is unknown, a setting contradicts the model, or there are no bars.
+        If the timeframe or learner is unknown, a setting contradicts the model, or there
+        are no bars.
     RefusedError
         If there are too few settled rows (NEEDS_MORE_DATA).
 
@@ -85,6 +86,8 @@ def run_train_gbm(
     -----
     Point in time: bars known by `as_of`; see `lab.learning.training`.
     """
+    if timeframe not in YEARS:
+        raise InputError(f"timeframe {timeframe!r}: one of {', '.join(YEARS)}")
     plan = _plan(learner, config, seed)
     panel = open_panel(run, timeframe=timeframe, as_of=as_of, years=YEARS[timeframe])
     samples = forward_samples(panel, BAR_FEATURES.compute(panel), BAR_FEATURES.names)

@@ -123,6 +123,8 @@ def test_a_ridge_over_three_boosters_is_one_model(bars):
 def test_what_cannot_be_trained_is_refused_and_leaves_the_registry_as_it_was(bars):
     with pytest.raises(InputError, match="learner 'forest': one of xgboost"):
         train(learner="forest")
+    with pytest.raises(InputError, match="timeframe '4h': one of 1d, 1h"):
+        train(timeframe="4h")
     with pytest.raises(InputError, match="objective = 'classification': regression"):
         train(config={"objective": "classification"})
     with pytest.raises(InputError, match="unknown depth"):
