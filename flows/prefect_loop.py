@@ -7,15 +7,17 @@ once by a key of its own, whatever the server does.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from prefect.automations import Automation
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.events.actions import RunDeployment
 from prefect.events.schemas.automations import EventTrigger, Posture
+from prefect.exceptions import ObjectNotFound
 
 from flows.signals_out import (
     COMPARE_DUE,
@@ -124,10 +126,12 @@ def loop_automation(edge: Edge, deployment_id: UUID) -> Automation:
 
 
 def loop_deployments(client: SyncPrefectClient) -> dict[str, UUID]:
-    """Return the ids of the loop's deployments that the server knows, by name."""
-    found: list[dict[str, Any]] = client.request(
-        "POST",
-        "/deployments/filter",
-        json={"deployments": {"name": {"any_": list(LOOP)}}},
-    ).json()
-    return {one["name"]: UUID(one["id"]) for one in found}
+    """Return the ids of the loop's deployments that the server knows, by name.
+
+    A deployment of the same name over another flow is somebody else's.
+    """
+    found = {}
+    for name in LOOP:  # each is named as the flow that it deploys
+        with suppress(ObjectNotFound):
+            found[name] = client.read_deployment_by_name(f"{name}/{name}").id
+    return found

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,26 @@ def test_init_makes_what_the_server_needs_once(lab: Place):
         "lab-publish": 1,
         "gpu": 1,
     }
+
+
+def test_the_loop_starts_no_deployment_of_another_flow(lab: Place):
+    assert lab.verb("init").returncode == 0
+    before = {one["name"]: one["actions"] for one in ask(lab, "automations/filter")}
+    flow = ask(lab, "flows/", name="somebody-elses")["id"]
+    theirs = [
+        ask(lab, "deployments/", name=name, flow_id=flow)["id"]
+        for name in ("retrain", "compare", "rollback")
+    ]
+    assert "pool, limits and automations are there" in lab.verb("init").stdout
+    assert before == {
+        one["name"]: one["actions"] for one in ask(lab, "automations/filter")
+    }
+    for one in theirs:
+        forget = urllib.request.Request(
+            f"{lab.api_url}/deployments/{one}", method="DELETE"
+        )
+        with urllib.request.urlopen(forget, timeout=20):
+            pass
 
 
 def test_every_deployment_registers_offline(lab: Place):
