@@ -15,6 +15,7 @@ from lab.lifecycle.stages import LOCKED, TRADED
 from lab.paper.combine import SignalWeights
 from lab.sleeves.phase37 import LOCKED_HASH, RUNTIME_WEIGHT
 from lakehouse.errors import RefusedError
+from lakehouse.trust.errors import FreezeError
 from lakehouse.trust.verification import (
     VerifiedArtefact,
     fetch_data_file,
@@ -82,7 +83,11 @@ def read_published(run: Run, *, timeframe: str) -> Published:
         return _read(run)
     except (RefusedError, PaperError) as error:
         _record(run, timeframe, str(error))
-        raise RefusedError(f"paper: nothing traded, positions kept: {error}") from error
+        is_over = isinstance(error, FreezeError)
+        hint = "; `alphalake resign` renews signatures" if is_over else ""
+        raise RefusedError(
+            f"paper: nothing traded, positions kept: {error}{hint}"
+        ) from error
 
 
 def _read(run: Run) -> Published:

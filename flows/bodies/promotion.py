@@ -212,7 +212,9 @@ def require_model(registry: Registry, model: str) -> None:
     """
     if model not in registry.model_names:
         hint = near_names(model, registry.model_names)
-        raise InputError(f"model {model!r}: no version is registered{hint}")
+        raise InputError(
+            f"model {model!r}: no version is registered{hint}; `alphalake train` makes one"
+        )
 
 
 def require_reason(why: str) -> None:

@@ -90,8 +90,8 @@ def replay_run(workplace: Workplace, run_id: str) -> ReplayReport:
     if record["flow"] not in _TABLE_OF or record["status"] != "completed":
         allowed = ", ".join(_TABLE_OF)
         raise InputError(
-            f"run {run_id}: a {record['status']} run of {record['flow']};"
-            f" completed runs of {allowed} can be replayed"
+            f"run {run_id}: a {record['status']} run of {record['flow']} cannot be"
+            f" replayed, only completed runs of {allowed}"
         )
     table = _TABLE_OF[record["flow"]]
     stored = lake.read(table, filter=pc.field("run_id") == run_id)

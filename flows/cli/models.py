@@ -106,7 +106,9 @@ def load_predictions(
 
 def tune(
     *,
-    model: MODEL = "winprob",
+    model: Annotated[
+        str, typer.Option(metavar="NAME", help="winprob, gbm-1d or gbm-1h.")
+    ] = "winprob",
     learner: Annotated[
         str, typer.Option(help="xgboost, catboost or lightgbm.")
     ] = "xgboost",
@@ -172,7 +174,11 @@ def retrain(
     ] = "manual",
     window: Annotated[
         str | None,
-        typer.Option(metavar="TS", help="The drift report's window; else the newest."),
+        typer.Option(
+            metavar="TS|NAME",
+            help="For drift: the end of the report's window; else the newest alarm's."
+            " For manual: a name of your own, trained once; else the present.",
+        ),
     ] = None,
     as_of: AS_OF = None,
     seed: SEED = 0,

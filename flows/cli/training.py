@@ -146,6 +146,7 @@ def train(
         "is_backfill": is_backfill or None,
     }
     parameters = {name: value for name, value in given.items() if value is not None}
+    _agree(parameters)
     for name in sorted(set(parameters) - chosen.options):
         option = "backfill" if name == "is_backfill" else name.replace("_", "-")
         raise InputError(f"train {kind}: takes no --{option}")
@@ -154,6 +155,18 @@ def train(
     run_and_tell(
         chosen.flow, _named(chosen.body), lambda: _named(chosen.entry), **parameters
     )
+
+
+def _agree(parameters: dict[str, Any]) -> None:
+    # A file of settings may name the learner; it must not overrule another one silently.
+    from lakehouse.errors import InputError
+
+    named = parameters.get("config", {}).get("model")
+    if not isinstance(named, str):
+        return
+    learner = parameters.setdefault("learner", named)
+    if learner != named:
+        raise InputError(f"--learner {learner}: --config says model = {named!r}")
 
 
 def read_settings(path: Path) -> dict[str, Any]:

@@ -280,16 +280,22 @@ def _figures(
     )
 
 
+def _tie(found: Comparison) -> tuple[Decision, str]:
+    if not found.loss_improvement:
+        return "KEEP", f"a tie on {found.n_days} days"
+    return "INCONCLUSIVE", f"both earned the same on each of {found.n_days} days"
+
+
 def _decide(found: Comparison, rules: ComparisonRules) -> tuple[Decision, str]:
     early = _necessary(found, rules) or _lacking(found, rules)
     if early is not None:
         return early
-    if found.n_differing == 0 and not found.loss_improvement:
-        return "KEEP", f"a tie on {found.n_days} days"
+    if found.n_differing == 0:
+        return _tie(found)
     confidence = found.confidence or 0.0
     what = f"P(difference > 0) {confidence:.3f}"
-    if confidence <= 1.0 - rules.min_confidence and found.n_differing:
-        return "KEEP", f"the champion earns more: {what}"
+    if confidence <= 1.0 - rules.min_confidence:
+        return "KEEP", f"the challenger earns less: {what}"
     if confidence < rules.min_confidence:
         return "INCONCLUSIVE", f"{what}, {rules.min_confidence:g} is asked"
     objection = _profit_objection(found, rules) or _loss_objection(found, rules)

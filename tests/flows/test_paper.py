@@ -377,6 +377,12 @@ def test_what_does_not_verify_is_not_traded_on_and_positions_are_kept(world: Wor
     assert world.paper().counts["bars"] == 1, "the bar was left to be traded"
 
 
+def test_signatures_that_ran_out_are_refused_with_what_renews_them(world: World):
+    later = world.day + timedelta(days=3)
+    with pytest.raises(RefusedError, match=r"expired at .*`alphalake resign` renews"):
+        world.paper(now=later)
+
+
 def test_without_published_artefacts_nothing_is_traded(tmp_path: Path):
     world = World(tmp_path / "bare")
     place = world.place()

@@ -224,7 +224,7 @@ def test_replay_of_an_unknown_or_other_run_is_refused(workplace: Workplace):
     runs = {run["flow"]: run for run in workplace.lake.read("runs").to_pylist()}
     with pytest.raises(InputError, match="not in `runs`"):
         replay_run(workplace, "nope")
-    with pytest.raises(InputError, match="can be replayed"):
+    with pytest.raises(InputError, match="publish cannot be replayed, only completed"):
         replay_run(workplace, runs["publish"]["run_id"])
 
 

@@ -105,6 +105,9 @@ def test_init_then_a_whole_day_by_verbs(capsys: pytest.CaptureFixture[str]):
             2,
             "takes no --symbols",
         ),
+        (["train", "winprob", "--steps", "3"], 2, "winprob: takes no --steps"),
+        (["train", "winprob", "--config", "/nowhere"], 2, "--config /nowhere: No such"),
+        (["compare"], 2, "no version is registered; `alphalake train` makes one"),
         (["score", "--as-of", "2999-01-01"], 2, "later than now"),
         (["score", "--as-of", "0001-01-01T00:00:00+14:00"], 2, "not an ISO 8601"),
         (["verify", "x", "--url", "http://127.0.0.1:9"], 2, "leave out --url"),
@@ -135,6 +138,20 @@ def test_what_cannot_be_done_is_said_in_one_line(
     assert said in last
     assert "Traceback" not in err
     assert "internal error" not in err
+
+
+def test_a_learner_and_settings_that_name_another_are_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    settings = tmp_path / "settings.toml"
+    settings.write_text('model = "catboost"\n')
+    for kind in ("winprob", "gbm"):
+        words = ("train", kind, "--config", str(settings))
+        status, _, err = call(capsys, *words, "--learner", "lightgbm")
+        assert status == 2
+        assert "--learner lightgbm: --config says model = 'catboost'" in err
+        err = call(capsys, *words)[2]
+        assert "catboost" not in err, "the file names the learner where no option does"
 
 
 @pytest.mark.parametrize(

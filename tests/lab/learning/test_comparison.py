@@ -52,6 +52,7 @@ def test_a_worse_challenger_is_not_and_the_champion_stays():
     assert found.decision == "KEEP"
     assert found.confidence is not None
     assert found.confidence < 0.2
+    assert found.why.startswith("the challenger earns less")
 
 
 def test_ties_never_promote():
@@ -65,6 +66,7 @@ def test_ties_never_promote():
     loss = np.full(len(base), 0.5)
     better_loss = compare(acted(base, loss), acted(base, loss - 0.1), days=DAYS)
     assert better_loss.decision == "INCONCLUSIVE"
+    assert better_loss.why.startswith("both earned the same on each of")
 
 
 def test_an_equal_challenger_is_promoted_no_oftener_than_the_confidence_allows():
