@@ -20,7 +20,7 @@ from lab.learning.forward_returns import forward_samples
 from lab.learning.metrics import acted
 from lab.learning.samples import Samples
 from lab.learning.training import Trained, train, train_stack
-from lab.lifecycle.model_stages import Bound
+from lab.lifecycle.model_stages import Bound, first_stage
 from lakehouse.errors import InputError, RefusedError
 
 YEARS: Final = MappingProxyType({"1d": 3.0, "1h": 1.0})
@@ -180,7 +180,8 @@ def _line(
 ) -> str:
     found = trained.metrics
     skill, signs = found.get("skill"), found.get("sign_match")
-    told = "registered, not staged" if stage == "None" else stage
+    missed = ", ".join(map(str, first_stage(found, THRESHOLDS)[1]))
+    told = f"registered, not staged ({missed} is asked)" if stage == "None" else stage
     words = [f"{name} {version}: {told}", f"{len(samples)} settled rows"]
     if skill is not None and signs is not None:
         words.append(f"skill {skill:+.2%}, signs right {signs:.1%}")

@@ -120,6 +120,12 @@ def test_a_ridge_over_three_boosters_is_one_model(bars):
     assert load_predictor(files).names == BAR_FEATURES.names
 
 
+def test_a_version_that_is_not_staged_says_what_was_asked(bars):
+    line = train(config=CONFIG | {"cost_bps": 1000.0}).message
+    assert "registered, not staged (sharpe_ratio >= 0 is asked)" in line
+    assert read_registry(bars.lake).challenger("gbm-1d") is None
+
+
 def test_what_cannot_be_trained_is_refused_and_leaves_the_registry_as_it_was(bars):
     with pytest.raises(InputError, match="learner 'forest': one of xgboost"):
         train(learner="forest")
