@@ -19,7 +19,7 @@ from flows.bodies.calibration_weeks import calibrate_weeks
 from flows.bodies.model_registry import ModelVersion, load_files, read_registry
 from flows.runs import Run
 from lab.arrays import FloatArray, TimeArray
-from lab.bars.timeframes import step, to_instant
+from lab.bars.timeframes import to_instant
 from lab.errors import FeatureError, ModelError
 from lab.learning.bundle import Predictor, load_predictor
 from lab.learning.winprob import base_rates, frozen_features, take_order
@@ -93,8 +93,9 @@ def predict_orders(run: Run, orders: pa.Table, *, origin: str) -> None:
 
     Notes
     -----
-    Point in time: features are those frozen at entry. A version whose newest label was
-    known later than an order's decision is not asked about it.
+    Point in time: features are those frozen at entry, `as_of` is the order's
+    `decided_at`. A version whose newest label was not known before an order's decision
+    is not asked about it: what closed at that very moment closed at the same opens.
     """
     if orders.num_rows == 0:
         return
@@ -127,13 +128,11 @@ def _not_stored(run: Run, orders: pa.Table, version: str, origin: str) -> pa.Tab
 def _said(
     run: Run, orders: pa.Table, one: Standing, origin: str
 ) -> list[dict[str, Any]]:
-    lengths = [step(name) for name in orders["timeframe"].to_pylist()]
-    entries = orders["entry_ts"].cast(_US).to_numpy()
-    decided = entries - np.array(lengths, dtype="timedelta64[us]")
+    decided = orders["decided_at"].cast(_US).to_numpy()
     names = set(one.predictor.names)
     frozen = frozen_features(orders)
     fits = np.array([row.keys() == names for row in frozen], dtype=bool)
-    is_new = decided >= one.known_until
+    is_new = decided > one.known_until
     if n_odd := int((~fits & is_new).sum()):
         run.notes.append(
             f"{MODEL} {one.version.version}: {n_odd} orders hold other features"

@@ -16,6 +16,7 @@ COLUMNS: Final = (
     "order_id",
     "symbol",
     "timeframe",
+    "decided_at",
     "entry_ts",
     "exit_ts",
     "costs",

@@ -16,7 +16,13 @@ import pyarrow.compute as pc
 
 from flows.bodies.paper_artefacts import read_published
 from flows.bodies.paper_backfill import run_backfill
-from flows.bodies.paper_rows import order_id, order_rows, orders_table, read_regimes
+from flows.bodies.paper_rows import (
+    order_id,
+    order_rows,
+    orders_table,
+    outcome_of,
+    read_regimes,
+)
 from flows.bodies.paper_shadows import write_shadows
 from flows.bodies.paper_state import Desk, open_desk, see
 from flows.bodies.paper_trading import Filled, Traded, View, look, trade
@@ -117,7 +123,7 @@ def _write_orders(run: Run, panel: AlignedPanel, traded: Traded, view: View) -> 
         before = rows.get(name) or stored.get(name)
         if before is None:  # killed between two writes, and the records went missing
             (before,) = _fresh(run, panel, [one], view)
-        rows[name] = before | _end(one, before, panel.timeframe, run.run_id)
+        rows[name] = before | _end(one, before, run.run_id)
     if not rows:
         return
     table = orders_table(list(rows.values()))
@@ -147,31 +153,20 @@ def _fresh(
         row
         for one, known in zip(own, features, strict=True)
         for row in order_rows(
+            panel,
             [one.order],
             [known],
             sleeve_id=sleeve_id,
-            timeframe=panel.timeframe,
             origin=one.origin,
             run_id=run.run_id,
         )
     ]
 
 
-def _end(
-    one: Filled, before: dict[str, Any], timeframe: str, run_id: str
-) -> dict[str, Any]:
+def _end(one: Filled, before: dict[str, Any], run_id: str) -> dict[str, Any]:
     # Live from its entry to its exit, or it counts for nothing.
     origin = LIVE if before["origin"] == one.origin == LIVE else REPLAY
-    (row,) = order_rows(
-        [one.order],
-        [{}],
-        sleeve_id=one.sleeve_id,
-        timeframe=timeframe,
-        origin=origin,
-        run_id=run_id,
-    )
-    kept = ("exit_ts", "exit_price", "costs", "pnl_net", "origin", "run_id")
-    return {name: row[name] for name in kept}
+    return {**outcome_of(one.order), "origin": origin, "run_id": run_id}
 
 
 def _stored(

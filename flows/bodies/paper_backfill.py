@@ -90,10 +90,10 @@ def _rows(run: Run, panel: AlignedPanel, baseline: Phase37) -> list[dict[str, An
         positions=signal_positions(panel, read_regimes(run)),
     )
     return order_rows(
+        panel,
         orders,
         features,
         sleeve_id=baseline.sleeve_id,
-        timeframe=panel.timeframe,
         origin=BACKFILL,
         run_id=run.run_id,
     )

@@ -10,7 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flows.runs import Run
+from lab.backtest.panel import AlignedPanel
 from lab.bars.timeframes import to_moment
+from lab.paper.frozen import decision_times
 from lab.paper.orders import COST_BPS, Order
 from lab.paper.signals import RegimeCalls
 from lakehouse.schema.lifecycle import BOT_ORDERS
@@ -35,15 +37,16 @@ def order_id(order: Order, *, sleeve_id: str, timeframe: str, origin: str) -> st
 
 
 def order_rows(
+    panel: AlignedPanel,
     orders: Sequence[Order],
     features: Sequence[Mapping[str, float | None]],
     *,
     sleeve_id: str,
-    timeframe: str,
     origin: str,
     run_id: str,
 ) -> list[dict[str, Any]]:
-    """Return orders as rows of `bot_orders`."""
+    """Return orders as rows of `bot_orders`; the panel has the rows that decided."""
+    timeframe, decided = panel.timeframe, decision_times(panel, orders)
     return [
         {
             "order_id": order_id(
@@ -54,18 +57,27 @@ def order_rows(
             "timeframe": timeframe,
             "origin": origin,
             "side": one.side,
+            "decided_at": to_moment(moment),
             "entry_ts": to_moment(one.entry_ts),
             "entry_price": one.entry_price,
-            "exit_ts": None if one.is_open else to_moment(one.exit_ts),
-            "exit_price": None if one.is_open else one.exit_price,
             "size": one.size,
-            "costs": one.costs(COST_BPS),
-            "pnl_net": None if one.is_open else one.pnl_net(COST_BPS),
             "features": to_text(known),
             "run_id": run_id,
+            **outcome_of(one),
         }
-        for one, known in zip(orders, features, strict=True)
+        for one, known, moment in zip(orders, features, decided, strict=True)
     ]
+
+
+def outcome_of(order: Order) -> dict[str, Any]:
+    """Return what a row of `bot_orders` says of an order's end, and its costs so far."""
+    is_open = order.is_open
+    return {
+        "exit_ts": None if is_open else to_moment(order.exit_ts),
+        "exit_price": None if is_open else order.exit_price,
+        "costs": order.costs(COST_BPS),
+        "pnl_net": None if is_open else order.pnl_net(COST_BPS),
+    }
 
 
 def orders_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:

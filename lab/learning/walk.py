@@ -182,11 +182,12 @@ def training_rows(
     Notes
     -----
     Point in time: decided before the moment, within `train_period_days` unless the span
-    grows, label known by it.
+    grows, label known before it: what comes to be known at the moment itself, as an
+    exit at the open that a decision waits for, is no part of it.
     """
     first, last = np.searchsorted(samples.start, [config.train_from(moment), moment])
     rows = np.arange(first, last, dtype=np.int64)
-    return rows[samples.end[rows] <= moment]
+    return rows[samples.end[rows] < moment]
 
 
 def is_enough(labels: FloatArray, config: TrainingConfig) -> bool:
@@ -211,12 +212,12 @@ def fit_curve(
 def known_curve(
     samples: Samples, past: list[WindowScores], moment: np.datetime64
 ) -> tuple[FloatArray, IntArray]:
-    """Return the out-of-fold scores known at a moment, and their rows."""
+    """Return the out-of-fold scores known before a moment, and their rows."""
     if not past:
         return np.zeros(0), np.zeros(0, dtype=np.int64)
     rows = np.concatenate([one.rows for one in past])
     scores = np.concatenate([one.scores for one in past])
-    is_known = samples.end[rows] <= moment
+    is_known = samples.end[rows] < moment
     return scores[is_known], rows[is_known]
 
 

@@ -3,8 +3,9 @@
 Rules:
 
 - An order's features are those frozen at its entry; its label is known at its exit.
-- An order was decided a bar before it was filled: a label that came to be known in
-  between could not be used, so a row starts there.
+- An order was decided before it was filled, over a weekend by days: a label that came
+  to be known in between could not be used, so a row starts at `decided_at`.
+- What is filled at the very moment of a decision was no part of what it knew.
 - A week's figures are of the orders that settled in it. They never change afterwards.
 """
 
@@ -19,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lab.arrays import FloatArray, TimeArray
-from lab.bars.timeframes import step, to_instant, to_moment
+from lab.bars.timeframes import to_instant, to_moment
 from lab.errors import FeatureError
 from lab.learning.calibration import brier, ece, log_loss
 from lab.learning.samples import Samples
@@ -112,8 +113,8 @@ def order_samples(
 
     Notes
     -----
-    Point in time: orders with `exit_ts` <= `as_of`. A row's `start` is a bar before its
-    entry, its `end` the exit.
+    Point in time: orders with `exit_ts` <= `as_of`. A row's `start` is its
+    `decided_at`, its `end` the exit.
     """
     moment = pa.scalar(as_of, orders["exit_ts"].type)
     # An exit that is still to come is null, and no null is earlier than a moment.
@@ -125,14 +126,13 @@ def order_samples(
     kept = [place for place, row in enumerate(rows) if row.keys() == wanted]
     chosen = closed.take(pa.array(kept, pa.int64()))
     pnl = _numbers(chosen["pnl_net"])
-    entry = _instants(chosen["entry_ts"])
     samples = Samples.of(
         names=names,
         features=matrix_of(names, [rows[place] for place in kept]),
         subject_id=chosen["order_id"].to_pylist(),
         symbol=chosen["symbol"].to_pylist(),
         timeframe=chosen["timeframe"].to_pylist(),
-        start=entry - _bars(chosen["timeframe"]),
+        start=_instants(chosen["decided_at"]),
         end=_instants(chosen["exit_ts"]),
         label=(pnl > 0).astype(np.float64),
         outcome=pnl,
@@ -169,7 +169,7 @@ def frozen_features(orders: pa.Table) -> list[dict[str, float | None]]:
 def base_rates(
     at: TimeArray, *, settled_at: TimeArray, label: FloatArray
 ) -> FloatArray:
-    """Return the share of wins among the orders known at each moment.
+    """Return the share of wins among the orders known before each moment.
 
     Parameters
     ----------
@@ -187,14 +187,13 @@ def base_rates(
 
     Notes
     -----
-    Point in time: orders with `settled_at` <= the moment.
+    Point in time: orders with `settled_at` < the moment: one that is filled at the
+    moment of a decision was decided with it.
     """
     order = np.argsort(settled_at, kind="stable")
     times, wins = settled_at[order], np.append(0.0, np.cumsum(label[order]))
-    last = np.searchsorted(times, at, side="right")
-    first = np.searchsorted(
-        times, at - np.timedelta64(TRAILING_DAYS, "D"), side="right"
-    )
+    last = np.searchsorted(times, at, side="left")
+    first = np.searchsorted(times, at - np.timedelta64(TRAILING_DAYS, "D"), side="left")
     rates: FloatArray = (wins[last] - wins[first] + 1.0) / (last - first + 2.0)
     return rates
 
@@ -296,12 +295,6 @@ def week_of(row: Mapping[str, Any]) -> Week | None:
     if any(row[name] is None for name in names):
         return None
     return Week(row["week"], row["n_settled"], **{name: row[name] for name in names})
-
-
-def _bars(timeframes: pa.ChunkedArray) -> Any:
-    lengths = {name: step(name) for name in pc.unique(timeframes).to_pylist()}
-    found = [lengths[name] for name in timeframes.to_pylist()]
-    return np.array(found, dtype="timedelta64[us]")
 
 
 def _instants(column: pa.ChunkedArray) -> TimeArray:

@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from lab.arrays import FloatArray, IntArray
+from lab.arrays import FloatArray, IntArray, TimeArray
 from lab.backtest.panel import AlignedPanel
 from lab.errors import PaperError
 from lab.learning.feature_sets import ORDER_EXTRAS, ORDER_FEATURES
@@ -107,15 +107,10 @@ def order_features(
     -----
     Point in time: features of `decided_ts`, which comes before the fill.
     """
-    decided = np.array([one.decided_ts for one in orders], dtype="datetime64[us]")
-    rows = np.searchsorted(panel.ts, decided)
-    if len(rows) and not np.array_equal(
-        panel.ts[np.minimum(rows, panel.n_obs - 1)], decided
-    ):
-        raise PaperError("orders: a row that decided one is not in the panel")
+    rows = _deciding_rows(panel, orders)
     place = {name: column for column, name in enumerate(panel.symbols)}
     columns = np.array([place[one.symbol] for one in orders], dtype=np.int64)
-    places = (rows.astype(np.int64), columns)
+    places = (rows, columns)
     matrix = feature_matrix(
         panel,
         places,
@@ -125,6 +120,44 @@ def order_features(
         positions=positions,
     )
     return [named(row) for row in matrix]
+
+
+def decision_times(panel: AlignedPanel, orders: Sequence[Order]) -> TimeArray:
+    """Return when each order was decided: when the row that decided it was known.
+
+    Parameters
+    ----------
+    panel : AlignedPanel
+        With the rows that decided.
+    orders : sequence of Order
+        In any order.
+
+    Returns
+    -------
+    ndarray of shape (n_orders,), datetime64[us]
+        Never later than the fill: a row is known by the next row's open.
+
+    Raises
+    ------
+    PaperError
+        If a row that decided is not in the panel.
+
+    Notes
+    -----
+    Point in time: the moment as of which `order_features` were known. Over a weekend it
+    lies days before the fill, and on an exchange hours before the day is over.
+    """
+    return panel.known_ts[_deciding_rows(panel, orders)]
+
+
+def _deciding_rows(panel: AlignedPanel, orders: Sequence[Order]) -> IntArray:
+    decided = np.array([one.decided_ts for one in orders], dtype="datetime64[us]")
+    rows = np.searchsorted(panel.ts, decided)
+    if len(rows) and not np.array_equal(
+        panel.ts[np.minimum(rows, panel.n_obs - 1)], decided
+    ):
+        raise PaperError("orders: a row that decided one is not in the panel")
+    return rows.astype(np.int64)
 
 
 def named(values: FloatArray) -> dict[str, float | None]:

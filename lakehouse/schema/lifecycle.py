@@ -98,6 +98,7 @@ BOT_ORDERS = TableSpec(
         TIMEFRAME,
         choice("origin", "How it came about; only `live` counts.", ORIGINS),
         choice("side", "Direction.", ("long", "short")),
+        when("decided_at", "When it was decided: its features knew nothing later."),
         when("entry_ts", "Fill of the entry."),
         number("entry_price", "Fill price.", "quote currency", minimum=0),
         when("exit_ts", "Fill of the exit; null while open.", is_nullable=True),

@@ -208,6 +208,10 @@ def test_days_are_traded_live_one_after_the_other(lived: World):
     assert {row["sleeve_id"] for row in opened} == {"phase37"}, "weights are 0"
     for row in opened:
         assert set(json.loads(row["features"])) == set(ORDER_FEATURES.names)
+    known = {row["bar"][:10]: row["known"] for row in found}
+    for row in opened:
+        bar = row["entry_ts"] - timedelta(days=1)  # they trade every day
+        assert row["decided_at"].isoformat() == known[f"{bar:%Y-%m-%d}"]
     shadows = lived.rows("bot_shadow_decisions")
     assert {row["origin"] for row in shadows} == {"live"}
     assert WATCHED in {row["signal"] for row in shadows}

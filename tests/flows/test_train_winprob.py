@@ -98,7 +98,7 @@ def test_out_of_fold_rows_are_kept_settled(trained, market):
         order = orders[row["subject_id"]]
         assert row["label"] == float(order["pnl_net"] > 0)
         assert row["settled_at"] == order["exit_ts"]
-        assert row["as_of"] == order["entry_ts"] - timedelta(days=1)
+        assert row["as_of"] == order["decided_at"]
         assert row["outcome"] in {0.0, order["pnl_net"]}
         assert row["costs"] == (order["costs"] if row["outcome"] else 0.0)
         assert len(row["features"]) == len(ORDER_FEATURES.names)

@@ -42,6 +42,7 @@ def orders(n=700, seed=0):
                 "timeframe": "1d",
                 "origin": "backfill",
                 "side": "long",
+                "decided_at": moment.item().replace(tzinfo=UTC),
                 "entry_ts": moment.item().replace(tzinfo=UTC),
                 "entry_price": 100.0,
                 "exit_ts": (moment + np.timedelta64(3, "D")).item().replace(tzinfo=UTC),

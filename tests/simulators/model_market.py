@@ -64,6 +64,7 @@ class ModelMarket:
                 "timeframe": "1d",
                 "origin": origin,
                 "side": "long",
+                "decided_at": to_moment(self.panel.known_ts[day - 1]),
                 "entry_ts": to_moment(ts[day]),
                 "entry_price": float(opens[day, asset]),
                 "exit_ts": to_moment(ts[day + 1]),

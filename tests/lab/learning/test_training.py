@@ -87,7 +87,10 @@ def test_a_window_learns_only_from_labels_known_when_it_begins(rows):
     plan = config(train_period_days=60)
     moment = rows.start[1_000]
     found = training_rows(rows, plan, moment=moment)
-    assert (rows.end[found] <= moment).all()
+    assert (rows.end[found] < moment).all()
+    newest = rows.end[found].max()
+    then = training_rows(rows, plan, moment=newest)
+    assert newest not in rows.end[then], "what is known at the moment is too late"
     assert (rows.start[found] >= moment - np.timedelta64(60, "D")).all()
     spanning = (rows.start < moment) & (rows.end > moment)
     assert spanning.any()

@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.errors import FeatureError
+from lab.learning.config import TrainingConfig
+from lab.learning.walk import training_rows
 from lab.learning.winprob import (
     Week,
     base_rates,
@@ -24,6 +26,7 @@ from lakehouse.schema.catalogue import table_spec
 NOON = datetime(2024, 3, 4, 12, tzinfo=UTC)  # a Monday
 NAMES = ("a", "b")
 HOUR = timedelta(hours=1)
+CONFIG = TrainingConfig(feature_set="order-v1", objective="classification")
 
 
 def order(number: int, **changes) -> dict:
@@ -35,6 +38,7 @@ def order(number: int, **changes) -> dict:
         "timeframe": "1h",
         "origin": "backfill",
         "side": "long",
+        "decided_at": NOON + number * HOUR,
         "entry_ts": NOON + number * HOUR,
         "entry_price": 100.0,
         "exit_ts": NOON + (number + 1) * HOUR,
@@ -54,7 +58,7 @@ def table(rows: list[dict]) -> pa.Table:
 
 def test_closed_orders_become_rows_with_their_frozen_features():
     found = order_samples(
-        table([order(2), order(0), order(1, timeframe="1d")]),
+        table([order(2), order(0), order(1, decided_at=NOON - 63 * HOUR)]),
         names=NAMES,
         as_of=NOON + 9 * HOUR,
     )
@@ -65,9 +69,8 @@ def test_closed_orders_become_rows_with_their_frozen_features():
     )
     assert rows.label.tolist() == [0.0, 1.0, 1.0]
     assert rows.outcome.tolist() == [-0.02, 0.01, 0.01]
-    # A bar before the fill: then it was decided.
-    assert rows.start[1] == np.datetime64("2024-03-04T11:00")
-    assert rows.start[0] == np.datetime64("2024-03-03T13:00")
+    assert rows.start[1] == np.datetime64("2024-03-04T12:00")
+    assert rows.start[0] == np.datetime64("2024-03-01T21:00")
     assert rows.end[1] == np.datetime64("2024-03-04T13:00")
 
 
@@ -77,6 +80,34 @@ def test_an_order_teaches_only_once_it_is_closed():
     for n_closed in range(6):
         found = order_samples(orders, names=NAMES, as_of=NOON + n_closed * HOUR)
         assert len(found.samples) == min(n_closed, 5)
+
+
+def test_an_order_decided_on_friday_knows_nothing_of_the_weekend():
+    """Filled on Monday; what closed from Saturday on taught it nothing."""
+    friday = datetime(2024, 3, 1, 21, tzinfo=UTC)
+    monday = order(
+        0, decided_at=friday, entry_ts=NOON - 12 * HOUR, exit_ts=NOON + 12 * HOUR
+    )
+    weekend = [
+        order(
+            number,
+            decided_at=friday - (number + 30) * HOUR,
+            entry_ts=friday - 26 * HOUR,
+            exit_ts=friday + (number - 3) * 12 * HOUR,
+            pnl_net=0.01,
+        )
+        for number in range(1, 7)
+    ]
+    found = order_samples(
+        table([monday, *weekend]), names=NAMES, as_of=NOON + 24 * HOUR
+    ).samples
+    (row,) = np.flatnonzero(found.subject_id == "order-000")
+    known = training_rows(found, CONFIG, moment=found.start[row])
+    assert sorted(found.subject_id[known]) == ["order-001", "order-002"]
+    rate = base_rates(
+        found.start[[row]], settled_at=found.end, label=np.ones(len(found))
+    )
+    assert rate[0] == pytest.approx(3 / 4)
 
 
 def test_orders_closed_later_change_nothing():
@@ -128,7 +159,7 @@ def test_a_base_rate_counts_the_trailing_year_known_at_the_moment(days, at, wins
     start = np.datetime64("2020-01-01", "us")
     settled = start + np.array(days, dtype="timedelta64[D]")
     moment = start + np.timedelta64(at, "D")
-    known = (settled <= moment) & (settled > moment - np.timedelta64(365, "D"))
+    known = (settled < moment) & (settled >= moment - np.timedelta64(365, "D"))
     expected = (label[known].sum() + 1) / (known.sum() + 2)
     found = base_rates(np.array([moment]), settled_at=settled, label=label)
     assert found[0] == pytest.approx(expected)

@@ -8,7 +8,7 @@ import pytest
 from lab.errors import PaperError
 from lab.learning.feature_sets import ORDER_FEATURES
 from lab.learning.feature_sets import SIGNALS as FROZEN
-from lab.paper.frozen import order_features
+from lab.paper.frozen import decision_times, order_features
 from lab.paper.orders import replay
 from lab.paper.signals import (
     SIGNALS,
@@ -95,6 +95,8 @@ def test_features_of_orders_are_those_of_the_deciding_row():
         at = int(np.searchsorted(PANEL.ts, order.decided_ts))
         assert PANEL.ts[at + 1] <= order.entry_ts
         column = PANEL.symbols.index(order.symbol)
+        (decided,) = decision_times(PANEL, [order])
+        assert decided == PANEL.known_ts[at] <= order.entry_ts
         alone = order_features(
             PANEL.until(at + 1),
             [order],
