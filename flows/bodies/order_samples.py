@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from flows.runs import Run
 from lab.errors import FeatureError
 from lab.learning.feature_sets import ORDER_FEATURES
+from lab.learning.ripeness import ripe_rows
 from lab.learning.winprob import OrderRows, order_samples
 from lakehouse.errors import RefusedError
 
@@ -16,19 +17,23 @@ COLUMNS: Final = (
     "order_id",
     "symbol",
     "timeframe",
-    "decided_at",
     "entry_ts",
     "exit_ts",
     "costs",
     "pnl_net",
     "features",
 )
+_MOMENT: Final = pa.timestamp("us", "UTC")
 
 
 def read_order_samples(run: Run, *, as_of: datetime) -> OrderRows:
-    """Return every closed order whose features are today's definition of them.
+    """Return the closed orders to learn from, and to check what was learnt.
 
-    Orders of every origin may teach; only live ones count anywhere else.
+    Their features are today's definition of them. Orders of every origin may teach;
+    only live ones count anywhere else. Near `as_of` only those are closed that closed
+    early, and losers close first: closed orders that were filled after the newest
+    moment up to which 95 % of the orders, open ones among them, are closed wait until
+    they are. A note says how many; see `lab.learning.ripeness`.
 
     Parameters
     ----------
@@ -44,9 +49,10 @@ def read_order_samples(run: Run, *, as_of: datetime) -> OrderRows:
 
     Notes
     -----
-    Point in time: orders with `exit_ts` <= `as_of`.
+    Point in time: orders with `exit_ts` <= `as_of`; of the others only that they were
+    open then.
     """
-    rows = closed_orders(run, as_of=as_of)
+    rows = _ripe(run, as_of)
     try:
         found = order_samples(rows, names=ORDER_FEATURES.names, as_of=as_of)
     except FeatureError as error:
@@ -60,6 +66,26 @@ def read_order_samples(run: Run, *, as_of: datetime) -> OrderRows:
     return found
 
 
+def _ripe(run: Run, as_of: datetime) -> pa.Table:
+    moment = pa.scalar(as_of, _MOMENT)
+    orders = run.read(
+        "bot_orders",
+        columns=list(COLUMNS),
+        filter=pc.field("entry_ts") <= moment,
+    ).sort_by([("entry_ts", "ascending"), ("order_id", "ascending")])
+    is_closed = pc.fill_null(pc.less_equal(orders["exit_ts"], moment), fill_value=False)
+    filled = orders["entry_ts"].cast(pa.timestamp("us")).to_numpy()
+    n_ripe = ripe_rows(filled, is_closed.to_numpy())
+    n_waiting = int(pc.sum(is_closed.slice(n_ripe), min_count=0).as_py())
+    if n_waiting:
+        run.count("orders_waiting", n_waiting)
+        run.notes.append(
+            f"{n_waiting} closed orders wait: fewer than 95 % of the orders of their"
+            " time are closed, and losers close first"
+        )
+    return orders.slice(0, n_ripe).filter(is_closed.slice(0, n_ripe))
+
+
 def closed_orders(
     run: Run, *, as_of: datetime, columns: tuple[str, ...] = COLUMNS
 ) -> pa.Table:
@@ -69,7 +95,7 @@ def closed_orders(
     -----
     Point in time: `exit_ts` <= `as_of`; open orders have none.
     """
-    moment = pa.scalar(as_of, pa.timestamp("us", "UTC"))
+    moment = pa.scalar(as_of, _MOMENT)
     return run.read(
         "bot_orders",
         columns=list(columns),

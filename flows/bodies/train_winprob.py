@@ -1,4 +1,4 @@
-"""Train the win-probability model on every closed order, and register it."""
+"""Train the win-probability model on closed orders, and register it."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -75,7 +75,9 @@ def run_train_winprob(
     Notes
     -----
     Point in time: orders with `exit_ts` <= `as_of`, their features as frozen at entry.
-    Orders of every origin teach; only live ones count for gates and drift.
+    Orders of every origin teach; only live ones count for gates and drift. The newest
+    closed orders neither teach nor check while more than 5 % of the orders of their
+    time are open: losers close first. Notes and `orders_waiting` say how many wait.
     """
     moment = decision_moment(run, as_of)
     chosen = _config(learner, config, seed)
@@ -87,8 +89,9 @@ def run_train_winprob(
     needed = max(MIN_ORDERS, chosen.min_rows)
     if len(samples) < needed:
         raise RefusedError(
-            f"NEEDS_MORE_DATA: {len(samples)} closed orders by {moment.isoformat()},"
-            f" {needed} are needed; `alphalake paper --backfill` makes them from bars"
+            f"NEEDS_MORE_DATA: {len(samples)} closed orders to learn from by"
+            f" {moment.isoformat()}, {needed} are needed; `alphalake paper --backfill`"
+            " makes them from bars"
         )
     if config is None:
         chosen = with_tuned(run, samples, chosen, model=MODEL)

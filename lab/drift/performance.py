@@ -14,6 +14,7 @@ import numpy as np
 from lab.arrays import BoolArray, FloatArray, TimeArray
 from lab.drift.profile import ReferenceProfile
 from lab.errors import DriftError
+from lab.learning.ripeness import ripe_rows
 
 Objective = Literal["classification", "regression"]
 METRICS: Final = (
@@ -24,7 +25,6 @@ METRICS: Final = (
     "trades_count",
 )
 _PRIOR_ROWS: Final = 10.0
-_SETTLED: Final = 0.95
 _DAY: Final = np.timedelta64(1, "D")
 
 
@@ -66,18 +66,16 @@ class Judged:
         )
 
     def ripe(self) -> "Judged":
-        """Return the rows up to the last time by which 95 % of them have a label.
+        """Return the rows with a label up to where rows are settled as a whole.
 
         Notes
         -----
-        Point in time: rows that are settled early say which way they went; only
-        stretches that are settled as a whole are judged.
+        Point in time: rows that are settled early say which way they went; see
+        `lab.learning.ripeness`, which trainings go by too.
         """
         is_known = np.isfinite(self.label)
-        n = np.arange(1, len(is_known) + 1)
-        enough = np.flatnonzero(np.cumsum(is_known) >= _SETTLED * n)
-        last = enough[-1] + 1 if len(enough) else 0
-        return self.rows(is_known & (n <= last))
+        n_ripe = ripe_rows(self.times, is_known)
+        return self.rows(is_known & (np.arange(len(is_known)) < n_ripe))
 
 
 def hits(rows: Judged, objective: Objective) -> FloatArray:
