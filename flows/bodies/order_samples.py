@@ -17,6 +17,7 @@ COLUMNS: Final = (
     "order_id",
     "symbol",
     "timeframe",
+    "decided_at",
     "entry_ts",
     "exit_ts",
     "costs",
@@ -31,7 +32,7 @@ def read_order_samples(run: Run, *, as_of: datetime) -> OrderRows:
 
     Their features are today's definition of them. Orders of every origin may teach;
     only live ones count anywhere else. Near `as_of` only those are closed that closed
-    early, and losers close first: closed orders that were filled after the newest
+    early, and losers close first: closed orders that were decided after the newest
     moment up to which 95 % of the orders, open ones among them, are closed wait until
     they are. A note says how many; see `lab.learning.ripeness`.
 
@@ -71,11 +72,11 @@ def _ripe(run: Run, as_of: datetime) -> pa.Table:
     orders = run.read(
         "bot_orders",
         columns=list(COLUMNS),
-        filter=pc.field("entry_ts") <= moment,
-    ).sort_by([("entry_ts", "ascending"), ("order_id", "ascending")])
+        filter=pc.field("decided_at") <= moment,
+    ).sort_by([("decided_at", "ascending"), ("order_id", "ascending")])
     is_closed = pc.fill_null(pc.less_equal(orders["exit_ts"], moment), fill_value=False)
-    filled = orders["entry_ts"].cast(pa.timestamp("us")).to_numpy()
-    n_ripe = ripe_rows(filled, is_closed.to_numpy())
+    decided = orders["decided_at"].cast(pa.timestamp("us")).to_numpy()
+    n_ripe = ripe_rows(decided, is_closed.to_numpy())
     n_waiting = int(pc.sum(is_closed.slice(n_ripe), min_count=0).as_py())
     if n_waiting:
         run.count("orders_waiting", n_waiting)

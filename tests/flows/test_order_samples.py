@@ -42,7 +42,6 @@ def episodes(seed: int) -> pa.Table:
             "timeframe": "1d",
             "origin": "backfill",
             "side": "long",
-            "decided_at": entry[k].item().replace(tzinfo=UTC),
             "decided_at": (entry[k] - DAY).item().replace(tzinfo=UTC),
             "entry_ts": entry[k].item().replace(tzinfo=UTC),
             "entry_price": 100.0,
