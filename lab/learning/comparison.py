@@ -314,8 +314,7 @@ def _necessary(
     if challenger is None or champion is None:
         return "INCONCLUSIVE", f"{name} is not known"
     if challenger <= champion:
-        what = f"{name} {challenger:.2f} is not above the champion's {champion:.2f}"
-        return "KEEP", what
+        return "KEEP", f"{name} {challenger:.2f} is not above {champion:.2f}"
     return None
 
 
