@@ -103,7 +103,6 @@ def run_train_policy(
         raise RefusedError(f"NEEDS_MORE_DATA: {error}") from error
     beside = compared(inputs, plan, trained)
     version = _register(run, inputs, plan, trained, beside)
-    _tell(run, version, inputs, plan, trained)
     _record(run, version, inputs, beside)
     return _line(version, trained, beside)
 
@@ -217,6 +216,7 @@ def _register(
         f" {len(inputs.days.sleeves)} sleeves",
         evidence={"out_of_sample": beside, "walk_run": inputs.walk_run},
         thresholds=THRESHOLDS,
+        keep=lambda name: _tell(run, name, inputs, plan, trained),
     )
     if version.stage == STAGING:
         enter_candidate(run, version.version, model=MODEL)
@@ -225,7 +225,7 @@ def _register(
 
 def _tell(
     run: Run,
-    version: ModelVersion,
+    version: str,
     inputs: "PolicyInputs",
     plan: "PolicyPlan",
     trained: "Trained",
@@ -236,14 +236,14 @@ def _tell(
     cost = plan.rules.cost_bps
     told = append_walks(
         run,
-        version.version,
+        version,
         list(trained.seed_walks),
         days=inputs.days,
         config=policy_config(inputs, plan),
         cost_bps=cost,
     )
     champion = read_registry(run.workplace.lake).champion(MODEL)
-    if champion is not None and champion.version != version.version:
+    if champion is not None and champion.version != version:
         try:
             files = load_files(run.workplace.lake, champion)
             walks = walk_on(champion, files, inputs)

@@ -36,6 +36,7 @@ from lakehouse.errors import InputError, RefusedError
 from lakehouse.query import connect
 from tests.flows.conftest import run_plainly
 from tests.lab.policy.toy import planted
+from tests.simulators.models import enter
 from tests.simulators.sleeves import write_walk
 
 pytestmark = pytest.mark.xdist_group("policy")
@@ -222,6 +223,26 @@ def test_a_policy_is_trained_registered_compared_and_published_at_weight_0(
     for row in lookup.to_pylist():
         shares = json.loads(row["action"]).values()
         assert sum(shares) == pytest.approx(1.0 if row["risk_level"] else 0.0)
+
+
+def test_a_policy_is_registered_once_its_days_out_of_sample_are_there(
+    ray_address: str, workplace: object
+):
+    """Of no policy that is compared may a kill have cut the rows off."""
+    walked(470)
+    lake = open_workplace().lake
+    enter("another", model="winprob")
+    events = lake.read("model_events")
+    (event,) = events.to_pylist()
+    broken = type(events).from_pylist([event | {"seq": 2}], schema=events.schema)
+    lake.append("model_events", broken, window="broken")
+    with pytest.raises(RefusedError, match="model_events"):
+        run_plainly(
+            "train-policy", run_train_policy, ray=ray_address, iterations=1, seeds=1
+        )
+    rows = lake.read("model_predictions")
+    assert set(rows["model_name"].to_pylist()) == {"policy"}
+    assert rows.num_rows == 69
 
 
 def test_a_policy_with_a_weight_is_not_published(workplace: object):
