@@ -7,7 +7,7 @@ a time write the same trials: each is a function of those before it.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -19,6 +19,8 @@ from lab.bars.timeframes import to_moment
 from lab.learning.config import TrainingConfig
 from lab.learning.samples import Samples
 from lab.learning.search import SPACES, Record, with_settings
+from lab.lifecycle.model_stages import ModelVersion
+from lakehouse.clock import parse_moment
 from lakehouse.storage.location import Location
 
 CONFIG_FILE: Final = "config.json"
@@ -140,9 +142,40 @@ def tuned_config(
     return None if saved is None else TrainingConfig.from_json(saved.files[CONFIG_FILE])
 
 
+def tuned_until(
+    versions: Iterable[ModelVersion], config: TrainingConfig
+) -> datetime | None:
+    """Return what settings that are given were selected on; None if nobody knows of it.
+
+    Parameters
+    ----------
+    versions : iterable of ModelVersion
+        Of the model. A retraining is given a champion's settings: what a search found
+        is selected, by whatever way it came.
+    config : TrainingConfig
+        Settings.
+
+    Returns
+    -------
+    datetime or None
+        Latest `tuned_until` of a version with equal settings in all that is searched.
+    """
+    names = ("model", *SPACES.get(config.model, {}))
+    found = [
+        parse_moment(one.manifest["tuned_until"], what="tuned_until")
+        for one in versions
+        if one.manifest.get("tuned_until") is not None
+        and all(
+            one.manifest.get("config", {}).get(name) == getattr(config, name)
+            for name in names
+        )
+    ]
+    return max(found, default=None)
+
+
 def with_tuned(
     run: Run, samples: Samples, config: TrainingConfig, *, model: str
-) -> TrainingConfig:
+) -> tuple[TrainingConfig, datetime | None]:
     """Return settings with those in place that the newest search found best.
 
     Parameters
@@ -156,25 +189,31 @@ def with_tuned(
     model : str
         Registered model.
 
+    Returns
+    -------
+    config : TrainingConfig
+        Settings.
+    tuned_until : datetime or None
+        The search's cut-off: out-of-fold rows up to it are what the settings were
+        selected on, no evidence for them. None without a search.
+
     Notes
     -----
     Point in time: only searches that knew no label later than the start of the last
     block, on which the training checks what it keeps.
     """
     if len(samples) == 0 or config.model not in SPACES:
-        return config
+        return config, None
     length = np.timedelta64(config.backtest_period_days, "D")
     until = to_moment(samples.start[-1] - length)
-    found = tuned_config(
-        run.workplace.root, model=model, learner=config.model, until=until
-    )
-    if found is None:
-        return config
-    names = SPACES[config.model]
-    run.notes.append(
-        f"settings of the newest search: {tuned_name(model, config.model)}"
-    )
-    return with_settings(config, {name: getattr(found, name) for name in names})
+    name = tuned_name(model, config.model)
+    saved = CheckpointStore(run.workplace.root).newest(name, until=until)
+    if saved is None:
+        return config, None
+    found = TrainingConfig.from_json(saved.files[CONFIG_FILE])
+    run.notes.append(f"settings of the newest search: {name}")
+    settings = {one: getattr(found, one) for one in SPACES[config.model]}
+    return with_settings(config, settings), saved.cutoff
 
 
 def tuned_name(model: str, learner: str) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import numpy as np
@@ -32,11 +32,13 @@ from lab.learning.comparison import (
     ComparisonRules,
     compare,
 )
+from lakehouse.clock import parse_moment
 
 JUDGE: Final = "model-compare"
 ORIGINS: Final = ("live", "out_of_fold")
 """Predictions of a version that had not seen the row, the better witness first."""
 
+_MOMENT: Final = pa.timestamp("us", "UTC")
 _SERIES: Final = "#"
 _COLUMNS: Final = (
     "version",
@@ -58,7 +60,8 @@ def run_compare(
 
     The rows are those of `model_predictions` that both versions predicted out of
     sample, live or out of fold, and that are settled; one without an outcome was not
-    acted on and earned nothing. Without a champion, the
+    acted on and earned nothing. Rows out of fold up to either's `tuned_until` are no
+    witnesses: its settings were selected on them. Without a champion, the
     challenger stands against no model at all: nothing is traded, the trailing base rate
     is the probability, and its predictions must be better, too. A `subject_id` that
     ends in `#` and a number is of one of several equal trainings (a policy's seeds).
@@ -130,11 +133,12 @@ def _judge(
     moment: datetime,
     rules: ComparisonRules,
 ) -> Comparison:
-    new = _rows(run, challenger, moment)
+    selected = _selected_until(champion, challenger)
+    new = _rows(run, challenger, moment, selected)
     if champion is None:
         old = new
     else:
-        old = _rows(run, champion, moment)
+        old = _rows(run, champion, moment, selected)
         keys = sorted(set(new["subject_id"].to_pylist()) & set(_subjects(old)))
         new, old = _chosen(new, keys), _chosen(old, keys)
     common = _common(old, new, has_champion=champion is not None)
@@ -148,15 +152,31 @@ def _judge(
     )
 
 
-def _rows(run: Run, version: ModelVersion, moment: datetime) -> pa.Table:
-    is_known = pc.field("settled_at") <= pa.scalar(moment, pa.timestamp("us", "UTC"))
+def _selected_until(*versions: ModelVersion | None) -> datetime:
+    # Newest moment that the search knew for the settings of any of them.
+    found = [
+        parse_moment(str(one.manifest["tuned_until"]), what="tuned_until")
+        for one in versions
+        if one is not None and one.manifest.get("tuned_until") is not None
+    ]
+    return max(found, default=datetime(1, 1, 1, tzinfo=UTC))
+
+
+def _rows(
+    run: Run, version: ModelVersion, moment: datetime, selected: datetime
+) -> pa.Table:
+    is_known = pc.field("settled_at") <= pa.scalar(moment, _MOMENT)
+    is_witness = (pc.field("origin") == "live") | (
+        pc.field("as_of") > pa.scalar(selected, _MOMENT)
+    )
     rows = run.read(
         "model_predictions",
         columns=list(_COLUMNS),
         filter=(pc.field("model_name") == version.model_name)
         & (pc.field("version") == version.version)
         & pc.field("origin").isin(list(ORIGINS))
-        & is_known,
+        & is_known
+        & is_witness,
     )
     # One row a subject, of the better witness: "live" sorts before "out_of_fold".
     order = [("subject_id", "ascending"), ("origin", "ascending")]

@@ -7,10 +7,10 @@ from typing import Any, Final
 import numpy as np
 
 from flows.bodies.market_panel import open_panel
-from flows.bodies.model_registry import ModelVersion, enter_model
+from flows.bodies.model_registry import ModelVersion, enter_model, read_registry
 from flows.bodies.out_of_fold import append_out_of_fold
 from flows.runs import Run
-from flows.studies import with_tuned
+from flows.studies import tuned_until, with_tuned
 from lab.bars.timeframes import to_moment
 from lab.errors import TrainingError
 from lab.evaluation.decisions import record_decision
@@ -93,13 +93,16 @@ def run_train_gbm(
     samples = forward_samples(panel, BAR_FEATURES.compute(panel), BAR_FEATURES.names)
     begin = panel.known_ts[-1] - np.timedelta64(int(YEARS[timeframe] * 365.25), "D")
     samples = samples.between(begin, panel.known_ts[-1])
+    name = f"gbm-{timeframe}"
     if config is None and learner in BOOSTERS:
-        plan = with_tuned(run, samples, plan, model=f"gbm-{timeframe}")
+        plan, until = with_tuned(run, samples, plan, model=name)
+    else:
+        until = tuned_until(read_registry(run.workplace.lake).versions(name), plan)
     run.parameters |= {"learner": learner, "config_sha256": plan.sha256}
     run.seeds["training"] = plan.seed
     run.count("samples", len(samples))
     trained = _trained(samples, plan, learner)
-    name = f"gbm-{timeframe}"
+    trained.card["tuned_until"] = None if until is None else until.isoformat()
     version = enter_model(
         run,
         model_name=name,

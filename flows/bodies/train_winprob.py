@@ -7,14 +7,14 @@ from typing import Any, Final
 import numpy as np
 
 from flows.bodies.calibration_weeks import calibrate_weeks
-from flows.bodies.model_registry import ModelVersion, enter_model
+from flows.bodies.model_registry import ModelVersion, enter_model, read_registry
 from flows.bodies.moments import decision_moment
 from flows.bodies.order_predictions import MODEL, known_rates, settle_predictions
 from flows.bodies.order_samples import closed_orders, read_order_samples
 from flows.bodies.out_of_fold import append_out_of_fold
 from flows.bodies.winprob_artefact import enter_candidate
 from flows.runs import Run
-from flows.studies import with_tuned
+from flows.studies import tuned_until, with_tuned
 from lab.errors import TrainingError
 from lab.evaluation.decisions import record_decision
 from lab.learning.config import BOOSTERS, TrainingConfig
@@ -94,14 +94,17 @@ def run_train_winprob(
             " makes them from bars"
         )
     if config is None:
-        chosen = with_tuned(run, samples, chosen, model=MODEL)
+        chosen, until = with_tuned(run, samples, chosen, model=MODEL)
         run.parameters["config_sha256"] = chosen.sha256
+    else:
+        until = tuned_until(read_registry(run.workplace.lake).versions(MODEL), chosen)
     try:
         trained = train(
             samples, chosen, as_of=moment, definition=ORDER_FEATURES.definition
         )
     except TrainingError as error:
         raise RefusedError(f"NEEDS_MORE_DATA: {error}") from error
+    trained.card["tuned_until"] = None if until is None else until.isoformat()
     version = _register(run, trained, chosen, moment)
     _record(run, trained, version, moment)
     calibrate_weeks(run)

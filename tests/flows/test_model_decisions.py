@@ -17,7 +17,7 @@ from lab.errors import LifecycleError
 from lab.lifecycle.model_stages import ModelVersion, Registry
 from lakehouse.errors import InputError, RefusedError
 from tests.flows.conftest import forget_settings, run_plainly
-from tests.simulators.models import enter, new_run, noise, predictions
+from tests.simulators.models import FIRST_DAY, enter, new_run, noise, predictions
 from tests.simulators.places import Place
 
 
@@ -98,6 +98,41 @@ def test_a_better_challenger_becomes_champion_and_the_old_one_is_archived(
     again = compare()
     assert again.message.startswith("KEEP: winprob: no version in Staging is newer")
     assert champion() == new.version
+
+
+@pytest.mark.parametrize(
+    "is_tuned", [("old",), ("new",)], ids=["champion", "challenger"]
+)
+@pytest.mark.parametrize("place_of_cutoff", [None, 250, 400])
+def test_rows_that_settings_were_selected_on_are_no_witnesses(
+    place: Place, is_tuned: tuple[str, ...], place_of_cutoff: int | None
+):
+    """Four rows a day: the search for either's settings knew the first 250, or all."""
+    last = (place_of_cutoff or 1) - 1
+    until = FIRST_DAY + timedelta(days=last // 4, minutes=last % 4)
+    card = {"tuned_until": until.isoformat() if place_of_cutoff else None}
+    old, new = (
+        enter(name, **(card if name in is_tuned else {})) for name in ("old", "new")
+    )
+    promote(old)
+    base = noise(1)
+    predictions(old, base)
+    predictions(new, base + 0.002)
+    compare()
+    (verdict,) = verdicts()
+    assert verdict["n_rows"] == 400 - (place_of_cutoff or 0)
+    if place_of_cutoff == 400:
+        assert verdict["decision"] == "NEEDS_MORE_DATA"
+
+
+def test_live_rows_are_witnesses_whatever_the_search_knew(place: Place):
+    card = {"tuned_until": "2018-09-01T00:00:00+00:00"}
+    old, new = enter("old"), enter("new", **card)
+    promote(old)
+    predictions(old, noise(1), origin="live")
+    predictions(new, noise(1), origin="live")
+    compare()
+    assert verdicts()[0]["n_rows"] == 400
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,13 @@ import pyarrow as pa
 import pytest
 
 from flows.bodies import tune as body
+from flows.bodies.model_registry import read_registry
 from flows.bodies.order_samples import read_order_samples
+from flows.bodies.train_winprob import run_train_winprob
 from flows.bodies.tune import run_tune
 from flows.runs import Run, execute
 from flows.studies import StudyStore, tuned_config, with_tuned
+from lab.bars.timeframes import to_moment
 from lab.errors import TrainingError
 from lab.learning.config import TrainingConfig
 from lab.learning.feature_sets import ORDER_FEATURES
@@ -171,15 +175,33 @@ def test_a_training_takes_the_settings_but_none_that_knew_its_last_block(filled)
     run = Run(filled, "train-winprob", "check")
     samples = read_order_samples(run, as_of=LATER).samples
     plain = TrainingConfig()
-    assert with_tuned(run, samples, plain, model="winprob") == plain
+    assert with_tuned(run, samples, plain, model="winprob") == (plain, None)
     run_plainly("tune", run_tune, trials=1)
     tuned = tuned_config(filled.root, model="winprob", learner="xgboost", until=LATER)
-    taken = with_tuned(run, samples, plain, model="winprob")
+    taken, until = with_tuned(run, samples, plain, model="winprob")
     for name in SPACES["xgboost"]:
         assert getattr(taken, name) == getattr(tuned, name)
     assert taken.is_expanding == plain.is_expanding
     assert run.notes == ["settings of the newest search: tuned-winprob-xgboost"]
     shorter = samples.known_by(samples.start[-1] - np.timedelta64(5, "D"))
-    assert with_tuned(run, shorter, plain, model="winprob") == plain
+    assert with_tuned(run, shorter, plain, model="winprob") == (plain, None)
     known = searched_rows(samples, plain)
+    assert until == to_moment(known.end.max())
     assert known.end.max() <= samples.start[-1] - np.timedelta64(30, "D")
+
+
+def test_a_version_says_what_its_settings_were_selected_on(filled):
+    """So does one that is given those settings again, as a retraining is."""
+    train = partial(run_plainly, "train-winprob", run_train_winprob)
+    train(config={"n_estimators": 30})
+    run_plainly("tune", run_tune, trials=2)
+    train()
+    plain, tuned = read_registry(filled.lake).versions("winprob")
+    assert plain.manifest["tuned_until"] is None
+    until = tuned.manifest["tuned_until"]
+    assert "2018-01-01" < until < tuned.manifest["cutoff"]
+    names = set(tuned.manifest["config"]) - {"model", "seed"}
+    train(config={name: tuned.manifest["config"][name] for name in names}, seed=1)
+    again = read_registry(filled.lake).versions("winprob")[-1]
+    assert again.version != tuned.version
+    assert again.manifest["tuned_until"] == until
