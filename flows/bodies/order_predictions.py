@@ -6,7 +6,7 @@ about orders that were decided after the newest label it knows.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from typing import Any, Final
@@ -29,7 +29,8 @@ from lakehouse.schema.lifecycle import MODEL_PREDICTIONS
 
 MODEL: Final = "winprob"
 TABLE: Final = "model_predictions"
-_CLOSED: Final = ("order_id", "exit_ts", "costs", "pnl_net")
+_CLOSED: Final = ("order_id", "origin", "exit_ts", "costs", "pnl_net")
+_LIVE: Final = "live"
 _US: Final = pa.timestamp("us")
 
 
@@ -186,6 +187,11 @@ def settle_predictions(run: Run) -> None:
     when it was decided; otherwise nothing is earned and nothing paid. When something settled,
     the weeks that are over are measured anew.
 
+    A live prediction is settled only by an order that is `live` still: one that closes
+    in replay is live no more, and its prediction, whose own origin says how it was
+    made, stays unsettled for good. An unsettled row counts in no comparison, in no
+    week of calibration and in no figure of outcomes that drift looks at.
+
     Parameters
     ----------
     run : Run
@@ -218,15 +224,17 @@ def settled_rows(
 ) -> list[dict[str, Any]]:
     """Return the predictions whose order is among the closed ones, with what came of it.
 
+    Live predictions of orders that are not live are left out.
+
     Parameters
     ----------
     waiting : sequence of mapping
         Rows of `model_predictions`.
     closed : pyarrow.Table
-        Closed orders: `order_id`, `exit_ts`, `costs`, `pnl_net`.
+        Closed orders: `order_id`, `origin`, `exit_ts`, `costs`, `pnl_net`.
     """
     orders = {row["order_id"]: row for row in closed.to_pylist()}
-    rows = [row for row in waiting if row["subject_id"] in orders]
+    rows = [row for row in waiting if _may_settle(row, orders.get(row["subject_id"]))]
     if not rows:
         return []
     own = [orders[row["subject_id"]] for row in rows]
@@ -241,6 +249,10 @@ def settled_rows(
         }
         for row, one, rate in zip(rows, own, base.tolist(), strict=True)
     ]
+
+
+def _may_settle(said: Mapping[str, str], order: Mapping[str, str] | None) -> bool:
+    return order is not None and (said["origin"] != _LIVE or order["origin"] == _LIVE)
 
 
 def known_rates(closed: pa.Table, at: TimeArray) -> FloatArray:

@@ -12,7 +12,11 @@ import pytest
 
 from flows.bodies.calibration_weeks import calibrate_weeks, live_weeks_running
 from flows.bodies.model_registry import read_registry
-from flows.bodies.order_predictions import predict_orders, settle_predictions
+from flows.bodies.order_predictions import (
+    predict_orders,
+    settle_predictions,
+    settled_rows,
+)
 from flows.bodies.publish import publish_artefacts
 from flows.bodies.train_winprob import run_train_winprob
 from flows.runs import Outcome, Run, execute
@@ -181,6 +185,28 @@ def test_live_orders_are_predicted_once_and_settled_when_they_close(traded, mark
     labels = np.array([row["label"] for row in rows])
     chances = np.array([row["prediction"] for row in rows])
     assert chances[labels == 1].mean() > chances[labels == 0].mean() + 0.03
+
+
+def test_a_live_prediction_whose_order_closed_in_replay_is_never_settled(
+    traded, market
+):
+    """Else what counts for nothing would count in weeks, comparisons and drift."""
+    said = predictions(traded, "live").slice(0, 20)
+    blank = [
+        row | dict.fromkeys(("label", "outcome", "costs", "settled_at"))
+        for row in said.to_pylist()
+    ]
+    parts = (0, SEEN, "backfill"), (SEEN, SEEN + 42, "live")
+    orders = pa.concat_tables([market.orders(*days, origin=o) for *days, o in parts])
+    place = orders.schema.get_field_index("origin")
+    replayed = pc.is_in(orders["order_id"], said["subject_id"].slice(0, 8))
+    origin = pc.if_else(replayed, "replay", orders["origin"])
+    closed = orders.set_column(place, orders.schema.field(place), origin)
+    found = settled_rows(blank, closed)
+    assert found == said.slice(8).to_pylist()
+    # What was said in replay may settle: it says so itself.
+    told = settled_rows([row | {"origin": "replay"} for row in blank], closed)
+    assert len(told) == 20
 
 
 def test_weeks_are_measured_once_they_are_over(traded):
