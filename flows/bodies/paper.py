@@ -28,7 +28,7 @@ from flows.bodies.paper_state import Desk, open_desk, see
 from flows.bodies.paper_trading import Filled, Traded, View, look, trade
 from flows.runs import Run
 from lab.backtest.panel import AlignedPanel
-from lab.bars.timeframes import step
+from lab.bars.timeframes import step, to_moment
 from lab.paper.combine import BASELINE
 from lab.paper.frozen import order_features
 from lab.paper.origins import LIVE, REPLAY
@@ -82,7 +82,7 @@ def run_paper(
     desk, panel = open_desk(run, timeframe=timeframe, as_of=as_of)
     rows = _open_rows(desk, panel)
     if not rows:
-        return f"no {timeframe} bar since {desk.bar}: everything is traded"
+        return f"no {timeframe} bar since {_shown(desk.bar)}: everything is traded"
     published = read_published(run, timeframe=timeframe)
     run.notes += published.notes
     view = look(run, panel, rows, published=published, regimes=read_regimes(run))
@@ -206,9 +206,13 @@ def _told(
         run.count(name, value)
     book = desk.books[BASELINE]
     n_held, gross = np.count_nonzero(book.amount), np.abs(book.weights).sum()
-    bars = f"{len(traded.origins)} {desk.timeframe} bars up to {desk.bar}"
+    bars = f"{len(traded.origins)} {desk.timeframe} bars up to {_shown(desk.bar)}"
     return (
         f"{bars}, {n_live} live: {len(traded.opened)} orders opened,"
         f" {len(traded.closed)} closed; phase37 holds {n_held} instruments, gross"
         f" {gross:.3f}; {n_shadows} shadow decisions, {n_settled} settled"
     )
+
+
+def _shown(bar: np.datetime64 | None) -> str:
+    return "the first" if bar is None else f"{to_moment(bar):%Y-%m-%d %H:%M}"

@@ -182,5 +182,5 @@ def _tell_completed(run: Run, request: Request, window: str) -> None:
     resource = model_resource(request.model_name)
     if announce(run, RETRAIN_COMPLETED, resource=resource, payload=payload):
         close_request(run, request, **{**outcome, "is_told": True})
-    else:
+    elif read_registry(run.workplace.lake).challenger(request.model_name):
         run.notes.append(f"next: alphalake compare --model {request.model_name}")

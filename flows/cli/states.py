@@ -29,6 +29,14 @@ _LAST_RUNS = (
     " max(finished_at) AS finished_at, arg_max(message, finished_at) AS message"
     " FROM runs GROUP BY flow ORDER BY flow"
 )
+_MODELS = (
+    "SELECT model_name,"
+    " max(version) FILTER (stage = 'Production') AS champion,"
+    " arg_max(version, registered_at) FILTER (stage = 'Staging') AS staging,"
+    " count(*) AS versions"
+    " FROM model_versions GROUP BY model_name"
+    " HAVING bool_or(stage <> 'None') ORDER BY model_name"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +55,8 @@ class PlaceState:
         Table, version, rows, newest.
     runs : list of dict
         The last run of each flow.
+    models : list of dict
+        Registered models: champion, challenger, versions.
     server : str or None
         Prefect API that answers.
     server_asked : str
@@ -61,6 +71,7 @@ class PlaceState:
     clock: str
     tables: list[dict[str, Any]]
     runs: list[dict[str, Any]]
+    models: list[dict[str, Any]]
     server: str | None
     server_asked: str
     workers: dict[str, str] | None = None
@@ -90,6 +101,12 @@ class PlaceState:
             )
         if not self.tables:
             found.append("nothing stored yet; `alphalake demo` fills it")
+        found += ["", "models"] if self.models else []
+        found += [
+            f"{row['model_name']:<30} champion {row['champion'] or 'none'}, newest in"
+            f" staging {row['staging'] or 'none'}, {row['versions']} versions"
+            for row in self.models
+        ]
         found += ["", "last runs"] if self.runs else []
         found += [
             f"{row['finished_at']:%Y-%m-%d %H:%M}  {row['status']:<9} {row['flow']:<20}"
@@ -114,8 +131,9 @@ def describe_place() -> PlaceState:
     clock: Clock = resolve_clock(settings.root)
     tables: list[dict[str, Any]] = []
     runs: list[dict[str, Any]] = []
+    models: list[dict[str, Any]] = []
     if "://" in settings.root or Path(settings.root).is_dir():
-        tables, runs = _read_tables(settings.root)
+        tables, runs, models = _read_tables(settings.root)
     server = find_server()
     return PlaceState(
         settings.root,
@@ -124,13 +142,14 @@ def describe_place() -> PlaceState:
         clock.source,
         tables,
         runs,
+        models,
         server,
         api_url(),
         pool_workers(server, "gpu") if server else None,
     )
 
 
-def _read_tables(root: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _read_tables(root: str) -> tuple[list[dict[str, Any]], ...]:
     with connect(root) as session:
         versions = session.versions
         try:
@@ -143,8 +162,11 @@ def _read_tables(root: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]
             {"table": row["name"], "version": versions[row["name"]], **row}
             for row in sizes
         ]
-        runs = [] if _is_damaged("runs", sizes) else session.sql(_LAST_RUNS).rows()
-    return tables, runs
+        found = [
+            [] if _is_damaged(name, sizes) else session.sql(query).rows()
+            for name, query in (("runs", _LAST_RUNS), ("model_versions", _MODELS))
+        ]
+    return tables, *found
 
 
 def _size_or_problem(session: Session, name: str) -> list[dict[str, Any]]:

@@ -177,7 +177,7 @@ class DriftReport:
             return tuple(f"{one.feature}: {one.recommendation}" for one in self.alarms)
         tested = sum(math.isfinite(one.q_value) for one in self.figures)
         if not tested:
-            return ("wait for more rows: nothing could be tested",)
+            return ("wait: rows of too few days to be tested against chance",)
         return (f"none: {tested} rows tested, none alarms",)
 
     def alert_text(self, model: str) -> str:
