@@ -11,6 +11,7 @@ import pytest
 from flows.bodies.compare import run_compare
 from flows.bodies.model_registry import read_chain, read_registry
 from flows.bodies.promotion import run_promote, run_rollback
+from flows.cli.states import describe_place
 from flows.runs import Outcome
 from flows.wiring import open_workplace
 from lab.errors import LifecycleError
@@ -362,3 +363,19 @@ def test_every_move_is_a_decision_record(place: Place):
     assert json.loads(refused[0]["output"])["decision"] == "REFUSED"
     assert all(row["ts"] - chained[0]["ts"] < timedelta(days=1) for row in rows)
     assert champion() == old.version
+
+
+def test_status_names_the_champion_and_what_waits(place):
+    old, new = two_models()
+
+    state = describe_place()
+
+    assert state.models == [
+        {
+            "model_name": "winprob",
+            "champion": old.version,
+            "staging": new.version,
+            "versions": 2,
+        }
+    ]
+    assert any(old.version in line for line in state.lines())
