@@ -101,10 +101,30 @@ def _opened(workplace: Workplace) -> "Iterator[MlflowClient]":
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
         if not os.environ.get("MLFLOW_TRACKING_URI"):
-            _folder(workplace).mkdir(parents=True, exist_ok=True)
+            _make_store(_folder(workplace))
         yield MlflowClient(uri, registry_uri=uri)
     except (MlflowException, SQLAlchemyError, OSError) as error:
         raise SourceUnavailableError(f"MLflow at {shown}: {one_line(error)}") from error
+
+
+def _make_store(folder: Path) -> None:
+    # Under another name until it is whole: MLflow takes seconds and many commits to make
+    # its tables, and what a kill or a second process leaves of them can never be opened.
+    from mlflow.tracking import MlflowClient
+
+    final = folder / "mlflow.db"
+    if final.exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder, prefix=".draft-") as drafts:
+        draft = Path(drafts) / final.name
+        uri = f"sqlite:///{draft}"
+        MlflowClient(uri, registry_uri=uri).search_experiments(max_results=1)
+        try:
+            final.hardlink_to(draft)
+        except OSError:  # another process was first, or the disk has no links
+            if not final.exists():
+                draft.replace(final)
 
 
 def _reach(uri: str) -> None:

@@ -1,8 +1,12 @@
 """MLflow is told what the registry knows, and may be down without losing anything."""
 
 import json
+import os
 import shutil
 import socket
+import subprocess
+import sys
+import time
 import warnings
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -213,6 +217,29 @@ def test_a_mirror_that_was_killed_half_way_is_finished(
     assert len(runs()) == 2
     assert {one.info.status for one in runs()} == {"FINISHED"}
     assert len(list(found.search_model_versions("name='winprob'"))) == 2
+
+
+@pytest.mark.parametrize("wait_s", [0.05, 0.5])
+def test_a_store_whose_making_was_killed_is_made_anew(
+    tracked: Place, monkeypatch: pytest.MonkeyPatch, wait_s: float
+):
+    monkeypatch.setenv("ALPHALAKE_TRACKING", "none")
+    forget_settings()
+    enter("a")
+    environment = {**os.environ, "ALPHALAKE_TRACKING": "mlflow"}
+    verb = [str(Path(sys.executable).parent / "alphalake"), "compare"]
+    folder = Path(tracked.root) / "mlflow"
+    with subprocess.Popen(
+        verb, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as making:
+        while making.poll() is None and not list(folder.rglob("*.db")):
+            time.sleep(0.01)
+        time.sleep(wait_s)
+        making.kill()
+    monkeypatch.setenv("ALPHALAKE_TRACKING", "mlflow")
+    forget_settings()
+    enter("b")
+    assert len(runs()) == 2
 
 
 def test_a_version_whose_files_are_gone_is_mirrored_without_them(
