@@ -1,5 +1,8 @@
 """Replay the locked baseline over the stored bars: orders to learn from, at once."""
 
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import pyarrow as pa
@@ -72,11 +75,13 @@ def run_backfill(run: Run, *, timeframe: str, as_of: str | None) -> str:
         f"phase37 on {timeframe} bars, {period}: {n_closed} closed orders,"
         f" {n_orders - n_closed} open, {won:.1%} won after costs"
     )
-    if _replace(run, timeframe, orders_table(rows)):
-        _record(run, panel, n_orders=n_orders, n_closed=n_closed)
-        run.count("orders", n_orders)
-        return told
-    return f"{told}; all stored already"
+    is_new = _replace(run, timeframe, orders_table(rows))
+    # What is stored already may be of a run that was killed before its record.
+    _record(run, panel, _digest(rows), n_orders=n_orders, n_closed=n_closed)
+    if not is_new:
+        return f"{told}; all stored already"
+    run.count("orders", n_orders)
+    return told
 
 
 def _rows(run: Run, panel: AlignedPanel, baseline: Phase37) -> list[dict[str, Any]]:
@@ -112,7 +117,13 @@ def _replace(run: Run, timeframe: str, rows: pa.Table) -> bool:
     return True
 
 
-def _record(run: Run, panel: AlignedPanel, **counted: int) -> None:
+def _digest(rows: Sequence[Mapping[str, Any]]) -> str:
+    told = [{**row, "run_id": None} for row in rows]
+    told.sort(key=lambda row: str(row["order_id"]))
+    return hashlib.sha256(json.dumps(told, default=str).encode()).hexdigest()[:32]
+
+
+def _record(run: Run, panel: AlignedPanel, orders: str, **counted: int) -> None:
     record = record_decision(
         run_id=run.run_id,
         ts=run.now,
@@ -126,5 +137,5 @@ def _record(run: Run, panel: AlignedPanel, **counted: int) -> None:
         output=counted,
         rationale="orders of the locked baseline over the stored bars, to learn from",
     )
-    window = f"paper/decision_records/backfill/{run.run_id}"
+    window = f"paper/decision_records/backfill/{panel.timeframe}/{orders}"
     run.append("decision_records", record, window=window)

@@ -352,6 +352,17 @@ def test_a_backfill_replays_the_baseline_alone_and_counts_for_nothing(world: Wor
     assert origins == {"backfill"}, "the paper book fills with the next bar"
 
 
+def test_a_backfill_that_was_killed_before_its_record_is_recorded_by_the_next(
+    world: World,
+):
+    world.paper(is_backfill=True)
+    shutil.rmtree(world.folder / "root" / "tables" / "decision_records")
+    for _ in range(2):
+        again = world.paper(is_backfill=True)
+        assert again.message.endswith("all stored already")
+        assert len(world.rows("decision_records", agent_id="paper-backfill")) == 1
+
+
 def test_a_backfill_sees_no_bar_after_its_time(world: World):
     cut = TODAY - timedelta(days=100)
     world.paper(is_backfill=True)
