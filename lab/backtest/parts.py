@@ -172,10 +172,8 @@ class _Walk:
         """Return the trades up to the row on which the book was ruined."""
         is_busy = ((self.weight != 0) | (self.legs != 0)).any(axis=0)
         is_busy |= (self.state & EXIT) > 0
-        for row in map(int, np.flatnonzero(is_busy)):
+        for row in map(int, np.flatnonzero(is_busy[: ruined + 1])):
             self._step(row)
-            if row == ruined:
-                break
         if self.entry >= 0:
             is_over = ruined < self.panel.n_obs
             self._end(ruined if is_over else -1, self._last_close(ruined))
