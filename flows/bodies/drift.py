@@ -108,9 +108,10 @@ def _watch(run: Run, champion: ModelVersion, moment: datetime, seed: int) -> str
         _record(run, champion, window, report)
         return f"{name}: NEEDS_MORE_DATA, {len(window)} of {rules.minimum} live rows"
     state = _state(run, name, window.end, is_alarm=report.is_alarm)
-    _keep(run, champion, window, report)
     _record(run, champion, window, report, state=state)
     _measure(run, champion, window, report)
+    # Last: a window with a report is done, and a run killed before goes over it again.
+    _keep(run, champion, window, report)
     run.count("reports", 1)
     run.count("alarms", len(report.alarms))
     if not report.is_alarm:

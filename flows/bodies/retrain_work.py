@@ -80,6 +80,8 @@ def answer(
         if request.outcome is not None:
             run.count("requests_repeated", 1)
             line = f"{model}: this request was answered: {request.outcome['message']}"
+            if trigger == "manual":
+                run.notes.append("another --window NAME asks anew")
             _tell_completed(run, request, window)
             return line
         run.count("requests", 1)

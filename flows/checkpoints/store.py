@@ -97,9 +97,13 @@ class CheckpointStore:
         digests = {key: _sha256(data) for key, data in sorted(files.items())}
         version = _sha256(json.dumps(digests, sort_keys=True).encode())[:16]
         full = {**card, "name": name, "version": version, "sha256": digests}
-        if self._card(name, version) is None:
-            for key, data in files.items():
-                self._place.write_bytes(self._path(name, version, key), data)
+        is_there = self._card(name, version) is not None
+        for key, data in files.items():
+            path = self._path(name, version, key)
+            # What is there already is mended where a file was damaged since.
+            if not is_there or self._place.read_bytes(path) != data:
+                self._place.write_bytes(path, data)
+        if not is_there:
             payload = json.dumps(full, sort_keys=True, indent=1).encode()
             self._place.write_bytes(self._path(name, version, CARD), payload)
         return Saved(name, version, full, dict(files))

@@ -200,11 +200,12 @@ class DriftReport:
 
 
 def _told(one: DriftFigure) -> str:
-    size = (
-        f"{one.reference:.3g} to {one.current:.3g}"
-        if one.kind in {"accuracy", "metric"}
-        else f"mean {one.mean_shift:+.2f} sd, PSI {one.psi:.2f}"
-    )
+    if one.kind in {"accuracy", "metric"}:
+        size = f"{one.reference:.3g} to {one.current:.3g}"
+    elif math.isfinite(one.mean_shift) and math.isfinite(one.psi):
+        size = f"mean {one.mean_shift:+.2f} sd, PSI {one.psi:.2f}"
+    else:
+        size = "no longer known, or known only now"
     return f"{one.feature} ({size}, q {one.q_value:.2g})"
 
 

@@ -65,6 +65,17 @@ def test_an_altered_file_is_refused(store: CheckpointStore, tmp_path: Path) -> N
         store.newest("m")
 
 
+def test_saving_the_same_bytes_again_mends_what_was_damaged(
+    store: CheckpointStore, tmp_path: Path
+) -> None:
+    saved = store.save("m", {"v": b"0", "w": b"1"}, card())
+    place = tmp_path / "models" / "m" / saved.version
+    (place / "w").write_bytes(b"2")
+    (place / "v").unlink()
+    assert store.save("m", {"v": b"0", "w": b"1"}, card()).version == saved.version
+    assert store.load("m", saved.version).files == {"v": b"0", "w": b"1"}
+
+
 def test_the_newest_that_a_decision_may_use_knows_no_more_than_it(
     store: CheckpointStore,
 ) -> None:
