@@ -9,7 +9,9 @@ COPY lakehouse lakehouse
 COPY lab lab
 COPY flows flows
 COPY serve serve
-RUN pip install --no-cache-dir -c constraints.txt '.[research,flows]' \
+# torch first: the policy's PPO needs it, and a later line would take a CUDA build.
+RUN pip install --no-cache-dir -c constraints.txt torch==2.13.0 \
+ && pip install --no-cache-dir -c constraints.txt '.[research,learning,cluster,flows]' \
  && useradd --create-home lab \
  && install -d -o lab -g lab /var/lib/alphalake/root /var/lib/alphalake/keys
 USER lab

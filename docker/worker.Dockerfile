@@ -2,8 +2,7 @@
 ARG LAB_IMAGE=alphalake-lab:latest
 FROM ${LAB_IMAGE}
 USER root
-RUN pip install --no-cache-dir -c constraints.txt torch==2.13.0 \
- && pip install --no-cache-dir -c constraints.txt '.[models]' \
+RUN pip install --no-cache-dir -c constraints.txt '.[models]' \
  && install -d -o lab -g lab /var/lib/alphalake/worker
 USER lab
 ENV ALPHALAKE_WORKER_STATE=/var/lib/alphalake/worker
