@@ -225,6 +225,13 @@ def maintain() -> None:
     run_and_tell("maintain", maintain_tables, load)
 
 
+def run_named(name: str, body: str, entry: str, **parameters: Any) -> "Outcome":
+    """Run a flow whose body and entry are given as `module:name`, imported when needed."""
+    from flows.isolation import named
+
+    return run_and_tell(name, named(body), lambda: named(entry), **parameters)
+
+
 def run_and_tell(name: str, body: Any, load: Any, **parameters: Any) -> "Outcome":
     """Run a flow, on a server if one answers, and give its outcome."""
     from flows.cli.verdicts import tell

@@ -1,10 +1,10 @@
 """Verbs of the model lifecycle: orders to learn from, drift, retraining, promotion."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from flows.cli.data import run_and_tell
+from flows.cli.data import run_named
 
 AS_OF = Annotated[
     str | None,
@@ -46,17 +46,10 @@ def paper(
     ] = False,
 ) -> None:
     """Trade on paper: the verified sleeves and signals, filled on the next bar."""
-    from flows.bodies.paper import run_paper
-
-    def load() -> Any:
-        from flows.paper import paper as flow
-
-        return flow
-
-    run_and_tell(
+    run_named(
         "paper",
-        run_paper,
-        load,
+        "flows.bodies.paper:run_paper",
+        "flows.paper:paper",
         timeframe=timeframe,
         as_of=as_of,
         is_backfill=is_backfill,
@@ -69,15 +62,12 @@ def predict_bars(
     as_of: AS_OF = None,
 ) -> None:
     """Ask the return model and its challenger about new bars; settle what is due."""
-    from flows.bodies.bar_predictions import run_predict_bars
-
-    def load() -> Any:
-        from flows.predict_bars import predict_bars as flow
-
-        return flow
-
-    run_and_tell(
-        "predict-bars", run_predict_bars, load, timeframe=timeframe, as_of=as_of
+    run_named(
+        "predict-bars",
+        "flows.bodies.bar_predictions:run_predict_bars",
+        "flows.predict_bars:predict_bars",
+        timeframe=timeframe,
+        as_of=as_of,
     )
 
 
@@ -92,15 +82,12 @@ def load_predictions(
     model: Annotated[str, typer.Option(metavar="NAME", help="Name of the model.")],
 ) -> None:
     """Enter what a fixed model said elsewhere, for comparison; never as live rows."""
-    from flows.bodies.load_predictions import run_load_predictions
-
-    def load() -> Any:
-        from flows.load_predictions import load_predictions as flow
-
-        return flow
-
-    run_and_tell(
-        "load-predictions", run_load_predictions, load, source=source, model=model
+    run_named(
+        "load-predictions",
+        "flows.bodies.load_predictions:run_load_predictions",
+        "flows.load_predictions:load_predictions",
+        source=source,
+        model=model,
     )
 
 
@@ -121,17 +108,10 @@ def tune(
     seed: SEED = 0,
 ) -> None:
     """Search training settings; the study goes on where it stopped, every trial counts."""
-    from flows.bodies.tune import run_tune
-
-    def load() -> Any:
-        from flows.tune import tune as flow
-
-        return flow
-
-    run_and_tell(
+    run_named(
         "tune",
-        run_tune,
-        load,
+        "flows.bodies.tune:run_tune",
+        "flows.tune:tune",
         model=model,
         learner=learner,
         trials=trials,
@@ -151,14 +131,14 @@ def drift(
     seed: SEED = 0,
 ) -> None:
     """Compare live prediction rows with what the champion was trained on."""
-    from flows.bodies.drift import run_drift
-
-    def load() -> Any:
-        from flows.drift import drift as flow
-
-        return flow
-
-    run_and_tell("drift", run_drift, load, model=model, as_of=as_of, seed=seed)
+    run_named(
+        "drift",
+        "flows.bodies.drift:run_drift",
+        "flows.drift:drift",
+        model=model,
+        as_of=as_of,
+        seed=seed,
+    )
 
 
 def retrain(
@@ -184,17 +164,10 @@ def retrain(
     seed: SEED = 0,
 ) -> None:
     """Train a candidate anew, once per trigger and window, and enter it at weight 0."""
-    from flows.bodies.retrain import run_retrain
-
-    def load() -> Any:
-        from flows.retrain import retrain as flow
-
-        return flow
-
-    run_and_tell(
+    run_named(
         "retrain",
-        run_retrain,
-        load,
+        "flows.bodies.retrain:run_retrain",
+        "flows.retrain:retrain",
         model=model or (None if trigger == "scheduled" else "winprob"),
         trigger=trigger,
         window=window,
@@ -205,14 +178,14 @@ def retrain(
 
 def compare(*, model: MODEL = "winprob", as_of: AS_OF = None, seed: SEED = 0) -> None:
     """Judge the challenger against the champion on common rows; promote if it is better."""
-    from flows.bodies.compare import run_compare
-
-    def load() -> Any:
-        from flows.compare import compare as flow
-
-        return flow
-
-    run_and_tell("compare", run_compare, load, model=model, as_of=as_of, seed=seed)
+    run_named(
+        "compare",
+        "flows.bodies.compare:run_compare",
+        "flows.compare:compare",
+        model=model,
+        as_of=as_of,
+        seed=seed,
+    )
 
 
 def promote(
@@ -222,23 +195,23 @@ def promote(
     model: MODEL = "winprob",
 ) -> None:
     """Make a version the champion by hand; it stays at weight 0."""
-    from flows.bodies.promotion import run_promote
-
-    def load() -> Any:
-        from flows.compare import promote as flow
-
-        return flow
-
-    run_and_tell("promote", run_promote, load, model=model, version=version, why=why)
+    run_named(
+        "promote",
+        "flows.bodies.promotion:run_promote",
+        "flows.compare:promote",
+        model=model,
+        version=version,
+        why=why,
+    )
 
 
 def rollback(why: WHY, *, model: MODEL = "winprob") -> None:
     """Go back to the newest archived version that still verifies; once in 24 hours."""
-    from flows.bodies.promotion import run_rollback
-
-    def load() -> Any:
-        from flows.compare import rollback as flow
-
-        return flow
-
-    run_and_tell("rollback", run_rollback, load, model=model, why=why, cause="manual")
+    run_named(
+        "rollback",
+        "flows.bodies.promotion:run_rollback",
+        "flows.compare:rollback",
+        model=model,
+        why=why,
+        cause="manual",
+    )

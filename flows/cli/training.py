@@ -3,7 +3,6 @@
 import json
 import tomllib
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -126,7 +125,7 @@ def train(
     ] = False,
 ) -> None:
     """Train on what the lake knew, validate on later data, keep the model."""
-    from flows.cli.data import run_and_tell
+    from flows.cli.data import run_named
     from lakehouse.errors import InputError
 
     if kind not in KINDS:
@@ -152,9 +151,7 @@ def train(
         raise InputError(f"train {kind}: takes no --{option}")
     if "timeframe" in chosen.options:
         parameters.setdefault("timeframe", "1d")
-    run_and_tell(
-        chosen.flow, _named(chosen.body), lambda: _named(chosen.entry), **parameters
-    )
+    run_named(chosen.flow, chosen.body, chosen.entry, **parameters)
 
 
 def _agree(parameters: dict[str, Any]) -> None:
@@ -189,8 +186,3 @@ def read_settings(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise InputError(f"--config {path}: a table of settings is wanted")
     return found
-
-
-def _named(place: str) -> Any:
-    module, name = place.split(":")
-    return getattr(import_module(module), name)
